@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * The kernel side, in the order in which to read it. One object holds all programs; none loads by itself
+ * ("?"): Python chooses those of the tier that works here.
+ */
+#include <linux/bpf.h>
+#include <linux/errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+/* clang-format off: the order matters */
+#include "record.h"
+#include "kernel.h"
+#include "maps.h"
+#include "netns.h"
+#include "task.h"
+#include "facts.h"
+#include "snapshot.h"
+#include "hooks_shared.h"
+#include "hooks_tracepoint.h"
+/* clang-format on */
+
+char LICENSE[] SEC("license") = "GPL";

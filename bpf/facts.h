@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * What an event means, written once. The hooks of every tier call these with what they saw; whatever is
+ * reported, skipped or remembered follows from here.
+ */
+#ifndef CNI_FACTS_H
+#define CNI_FACTS_H
+
+/* The parts of a record that are not the task's. */
+struct fact {
+	__u8 type;
+	__u8 cause;
+	__u16 error;
+	__u32 entered_tid;
+	struct netns subject;
+	struct netns other;
+	__u64 lifetime;
+	__u64 teardown;
+};
+
+static __always_inline void describe_fact(const struct fact *fact, struct netns_record *record)
+{
+	record->type = fact->type;
+	record->cause = fact->cause;
+	record->error = fact->error;
+	record->userns = fact->subject.userns;
+	record->time = bpf_ktime_get_boot_ns();
+	record->cookie = fact->subject.cookie;
+	record->inum = fact->subject.inum;
+	record->other_cookie = fact->other.cookie;
+	record->other_inum = fact->other.inum;
+	record->entered_tid = fact->entered_tid;
+	record->lifetime = fact->lifetime;
+	record->teardown = fact->teardown;
+}
+
+/* Into the ring, or into the count of what was lost: never neither. */
+static __noinline int report_task(struct task_struct *task, const struct fact *fact)
+{
+	struct cgroup *cgroup = cgroup_of(task);
+	struct netns_record *record;
+
+	tell_cgroup(cgroup);
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record) {
+		count_lost(fact->type);
+		return 0;
+	}
+	describe_fact(fact, record);
+	describe_task(task, cgroup, record);
+	bpf_ringbuf_submit(record, 0);
+	return 0;
+}
+
+static __always_inline struct task_state *state_of(struct task_struct *task, bool create)
+{
+	return bpf_task_storage_get(&tasks, task, NULL, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+}
+
+/*
+ * From here on the namespace is known, and its end will be reported. Says whether it was unknown.
+ * One that finds no room can never be reported destroyed: that event is lost now.
+ */
+static __always_inline bool track(const struct net *net, const struct netns *ns, __u64 born)
+{
+	struct tracked entry = {
+		.net = (__u64)net,
+		.born = born,
+		.inum = ns->inum,
+		.userns = ns->userns,
+	};
+	long error = bpf_map_update_elem(&tracked, &ns->cookie, &entry, BPF_NOEXIST);
+
+	if (error && error != -EEXIST && wanted(RECORD_NETNS_DESTROY))
+		count_lost(RECORD_NETNS_DESTROY);
+	return error != -EEXIST;
+}
+
+/*
+ * A namespace was born. One that the snapshot met before its creator had returned has been reported as
+ * found, and is not born a second time.
+ */
+static __always_inline void born(struct task_struct *creator, const struct net *net,
+				 const struct netns *ns, const struct netns *prev, enum cause cause)
+{
+	struct fact fact = {
+		.type = RECORD_NETNS_CREATE,
+		.cause = cause,
+		.subject = *ns,
+		.other = *prev,
+	};
+	bool unknown = track(net, ns, bpf_ktime_get_boot_ns());
+
+	if (wanted(RECORD_NETNS_CREATE) && (unknown || !wanted(RECORD_NETNS_FOUND)))
+		report_task(creator, &fact);
+}
+
+/* A task is now in a namespace, and will leave it by moving or by ending. */
+static __always_inline void entered(struct task_struct *task, const struct netns *ns,
+				    const struct netns *prev, enum cause cause)
+{
+	struct fact fact = {
+		.type = RECORD_NETNS_ENTER,
+		.cause = cause,
+		.subject = *ns,
+		.other = *prev,
+	};
+	struct task_state *its;
+
+	if (wanted(RECORD_NETNS_ENTER))
+		report_task(task, &fact);
+	if (!wanted(RECORD_NETNS_EXIT))
+		return;
+	its = state_of(task, true);
+	if (its)
+		its->entered_tid = task->pid;
+	else
+		count_lost(RECORD_NETNS_EXIT);
+}
+
+/* A task is no longer in a namespace. `next` is empty where it ended. */
+static __always_inline void left(struct task_struct *task, const struct netns *ns,
+				 const struct netns *next, enum cause cause)
+{
+	struct fact fact = {
+		.type = RECORD_NETNS_EXIT,
+		.cause = cause,
+		.subject = *ns,
+		.other = *next,
+	};
+	struct task_state *its;
+
+	if (!wanted(RECORD_NETNS_EXIT))
+		return;
+	its = state_of(task, false);
+	if (its) {
+		fact.entered_tid = its->entered_tid;
+		its->entered_tid = 0;
+	}
+	report_task(task, &fact);
+}
+
+/* A task has gone from one namespace to another; the host's is nobody's subject. */
+static __always_inline void moved(struct task_struct *task, const struct netns *prev,
+				  const struct netns *now, enum cause cause)
+{
+	if (!is_host(prev))
+		left(task, prev, now, cause);
+	if (!is_host(now))
+		entered(task, now, prev, cause);
+}
+
+/* A task has ended. Only one that had entered leaves: others merely inherited their netns. */
+static __always_inline void ended(struct task_struct *task)
+{
+	struct task_state *its = state_of(task, false);
+	struct netns ns, nowhere = {};
+
+	if (!its || !its->entered_tid)
+		return;
+	netns_of(task, &ns);
+	left(task, &ns, &nowhere, CAUSE_EXIT);
+}
+
+/* An attempt was refused. `target` is empty where it cannot be known. */
+static __always_inline void refused(struct task_struct *task, enum record_type type,
+				    const struct netns *target, const struct netns *prev,
+				    enum cause cause, long error)
+{
+	struct fact fact = {
+		.type = type,
+		.cause = cause,
+		.error = error,
+		.subject = *target,
+		.other = *prev,
+	};
+
+	if (wanted(type))
+		report_task(task, &fact);
+}
+
+/*
+ * A namespace whose birth was not seen, met while a task came back from creating it: the call began
+ * before the collector did.
+ */
+static __always_inline void met(struct task_struct *task)
+{
+	struct fact fact = { .type = RECORD_NETNS_FOUND };
+
+	netns_of(task, &fact.subject);
+	if (is_host(&fact.subject) || bpf_map_lookup_elem(&tracked, &fact.subject.cookie))
+		return;
+	if (track(task->nsproxy->net_ns, &fact.subject, 0) && wanted(RECORD_NETNS_FOUND))
+		report_task(task, &fact);
+}
+
+/*
+ * Destruction. When the kernel's cleanup_net() has run, the namespaces that it took are off the list of
+ * all namespaces: list_del_rcu() has left its mark in net->list, or the memory is free and carries
+ * another cookie. Only cleanup_net() takes one off, and one run follows another, so whatever is found
+ * off the list at the end of a run died in that run.
+ */
+static __u64 cleanup_start;
+
+static long report_if_gone(void *map, __u64 *cookie, struct tracked *entry, void *context)
+{
+	const struct net *net = (const struct net *)entry->net;
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct fact fact = { .type = RECORD_NETNS_DESTROY };
+	struct netns_record *record;
+
+	if (BPF_CORE_READ(net, net_cookie) == *cookie &&
+	    (__u64)BPF_CORE_READ(net, list.prev) != LIST_POISON2)
+		return 0;
+	fact.subject.cookie = *cookie;
+	fact.subject.inum = entry->inum;
+	fact.subject.userns = entry->userns;
+	fact.lifetime = entry->born ? now - entry->born : 0;
+	fact.teardown = cleanup_start ? now - cleanup_start : 0;
+	/* Two sweeps may meet: the one that deletes the entry reports it. */
+	if (bpf_map_delete_elem(&tracked, cookie) || !wanted(RECORD_NETNS_DESTROY))
+		return 0;
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record) {
+		count_lost(RECORD_NETNS_DESTROY);
+		return 0;
+	}
+	__builtin_memset(record, 0, sizeof(*record));
+	describe_fact(&fact, record);
+	bpf_ringbuf_submit(record, 0);
+	return 0;
+}
+
+static __always_inline void report_gone(void)
+{
+	bpf_for_each_map_elem(&tracked, report_if_gone, NULL, 0);
+}
+
+#endif

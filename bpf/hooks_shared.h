@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Hooks that every tier uses. */
+#ifndef CNI_HOOKS_SHARED_H
+#define CNI_HOOKS_SHARED_H
+
+/* kernel_clone() has made a task, which does not run yet: parent and child are both at rest. */
+SEC("?tp_btf/sched_process_fork")
+int BPF_PROG(cni_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct net *net = child->nsproxy->net_ns;
+	struct netns now, prev;
+
+	if (net == parent->nsproxy->net_ns)
+		return 0;
+	netns_of(parent, &prev);
+	netns_of(child, &now);
+	born(parent, net, &now, &prev, CAUSE_CLONE);
+	entered(child, &now, &prev, CAUSE_CLONE);
+	return 0;
+}
+
+/* do_exit(), before exit_task_namespaces(): the task still is where it was. */
+SEC("?tp_btf/sched_process_exit")
+int BPF_PROG(cni_exit, struct task_struct *task)
+{
+	ended(task);
+	return 0;
+}
+
+#endif

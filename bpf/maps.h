@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* What the programs remember, and what they share with Python. */
+#ifndef CNI_MAPS_H
+#define CNI_MAPS_H
+
+/* Set before loading: a bit for each record type. The verifier removes the code of the others. */
+const volatile __u32 wanted_types = ~0U;
+
+/* Keeps struct cgroup_record, which no map names, in the object's BTF for the layout test. */
+struct cgroup_record scratch;
+struct state state SEC(".data.state") = {};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 * 1024 * 1024);
+} ring SEC(".maps");
+
+/* Mapped by Python, so that looking for losses costs no system call. Python sets the CPU count. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lost);
+} lost SEC(".maps");
+
+/* Every living namespace but the host's, by cookie. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, struct tracked);
+} tracked SEC(".maps");
+
+enum call {
+	CALL_NONE = 0,
+	CALL_SETNS,
+	CALL_UNSHARE,
+	CALL_CLONE,
+};
+
+struct netns {
+	__u64 cookie;
+	__u32 inum;
+	__u32 userns;
+};
+
+/* What is known of one task. It survives exec, also by a thread that is not the leader, and goes with the task. */
+struct task_state {
+	struct netns prev; /* where it was when the call began */
+	struct netns target; /* where the call would lead, if the fd says so */
+	__u32 call;
+	__u32 entered_tid; /* its tid when it entered the netns it is in; 0: it did not */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task_state);
+} tasks SEC(".maps");
+
+struct cgroup_key {
+	__u64 id; /* of the kernfs node: unique within its hierarchy only */
+	__u32 hierarchy;
+	__u32 epoch;
+};
+
+/* Cgroups whose path has been sent. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct cgroup_key);
+	__type(value, __u8);
+} told SEC(".maps");
+
+static __always_inline bool wanted(enum record_type type)
+{
+	return wanted_types & (1U << type);
+}
+
+static __always_inline void count_lost(__u32 type)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct lost *mine = bpf_map_lookup_elem(&lost, &cpu);
+
+	/* Atomic: a program can be preempted by one of its own kind on the same CPU. */
+	if (mine && type < RECORD_TYPES)
+		__sync_fetch_and_add(&mine->count[type], 1);
+}
+
+#endif

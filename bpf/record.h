@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The contract between the kernel side and Python: every byte that crosses over.
+ *
+ * Python's half is src/cni_collector/record.py; tests/unit/test_layout.py compares the two,
+ * field by field, through the BTF of the compiled object. All integers are in the byte order of
+ * the machine, times are nanoseconds of CLOCK_BOOTTIME, and a zero means "does not apply".
+ */
+#ifndef CNI_RECORD_H
+#define CNI_RECORD_H
+
+/* What a record is. Also the bit of the type in `wanted_types` and its slot in `struct lost`. */
+enum record_type {
+	RECORD_CGROUP = 0,
+	RECORD_NETNS_CREATE = 1,
+	RECORD_NETNS_ENTER = 2,
+	RECORD_NETNS_EXIT = 3,
+	RECORD_NETNS_DESTROY = 4,
+	RECORD_NETNS_CREATE_FAILED = 5,
+	RECORD_NETNS_ENTER_FAILED = 6,
+	RECORD_NETNS_FOUND = 7,
+	RECORD_TYPES = 8,
+};
+
+enum cause {
+	CAUSE_NONE = 0,
+	CAUSE_UNSHARE = 1,
+	CAUSE_CLONE = 2,
+	CAUSE_SETNS = 3,
+	CAUSE_EXIT = 4,
+};
+
+/* One fact about one network namespace. */
+struct netns_record {
+	__u8 type;
+	__u8 cause;
+	__u16 error; /* errno of a refused attempt, positive */
+	__u32 userns; /* inum of the user namespace that owns the subject */
+	__u64 time;
+	__u64 cookie; /* the subject */
+	__u64 other_cookie; /* next, of a netns_exit; otherwise prev */
+	__u32 inum;
+	__u32 other_inum;
+	__u32 pid;
+	__u32 tid;
+	__u32 ppid;
+	__u32 uid;
+	__u64 cgroup; /* with `hierarchy`: which cgroup_record names the path */
+	__u32 hierarchy;
+	__u32 entered_tid; /* of a netns_exit: the task's tid when it entered */
+	__u64 lifetime;
+	__u64 teardown;
+	char comm[16];
+};
+
+#define CGROUP_NAMES 2032 /* bytes: fills the record up to 2 KiB */
+#define CGROUP_NAME 256 /* NAME_MAX and the closing NUL */
+#define CGROUP_DEPTH 24
+
+/* The path of a cgroup, sent ahead of the first record that refers to it. */
+struct cgroup_record {
+	__u8 type;
+	__u8 level; /* how deep the cgroup lies; the root has 0 */
+	__u16 length; /* bytes used in `names` */
+	__u32 hierarchy; /* 0 is cgroup v2 */
+	__u64 id;
+	char names[CGROUP_NAMES]; /* from the leaf up, each closed by NUL; cut where full */
+};
+
+/* Records that found no room, by type; one for each possible CPU. */
+struct lost {
+	__u64 count[RECORD_TYPES];
+};
+
+/* What lives as long as the collector does. Python reads all of it and writes the last two. */
+struct state {
+	__u64 host_cookie;
+	__u32 host_inum;
+	__u32 cgroup_epoch; /* raised by Python when it forgets paths: they are sent anew */
+	__u32 ready; /* the snapshot has been read: report destructions */
+};
+
+/* One namespace that is alive, by cookie. */
+struct tracked {
+	__u64 net; /* address of its struct net */
+	__u64 born; /* 0: it existed before it was seen */
+	__u32 inum;
+	__u32 userns;
+};
+
+#endif

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* What exists already: run by Python, before and after the hooks are attached. */
+#ifndef CNI_SNAPSHOT_H
+#define CNI_SNAPSHOT_H
+
+static long to_parent(__u32 index, const struct task_struct **task)
+{
+	if (!BPF_CORE_READ(*task, pid))
+		return 1;
+	*task = BPF_CORE_READ(*task, real_parent);
+	return 0;
+}
+
+/*
+ * Who is the host: the netns of the first task, which every line of ancestors ends at. Run once,
+ * before anything is attached. (/proc/1/ns/net may be unreadable, and is another in a container.)
+ */
+SEC("?raw_tp")
+int cni_host(void *ctx)
+{
+	const struct task_struct *task = (void *)bpf_get_current_task();
+	struct netns ns;
+
+	bpf_loop(1 << 20, to_parent, &task, 0);
+	if (BPF_CORE_READ(task, pid))
+		return 1;
+	host_net = BPF_CORE_READ(task, nsproxy, net_ns);
+	net_ns_operations = BPF_CORE_READ(host_net, ns.ops);
+	netns_at(host_net, &ns);
+	state.host_cookie = ns.cookie;
+	state.host_inum = ns.inum;
+	return 0;
+}
+
+/* Reports what was destroyed between the snapshot and `ready`. */
+SEC("?raw_tp")
+int cni_sweep(void *ctx)
+{
+	report_gone();
+	return 0;
+}
+
+struct walk {
+	const struct list_head *at;
+	const struct list_head *head;
+};
+
+static long track_next(__u32 index, struct walk *walk)
+{
+	const struct net *net;
+	struct netns ns;
+
+	if (walk->at == walk->head || !walk->at)
+		return 1;
+	net = (void *)walk->at - bpf_core_field_offset(struct net, list);
+	netns_at(net, &ns);
+	track(net, &ns, 0);
+	walk->at = BPF_CORE_READ(net, list.next);
+	return 0;
+}
+
+/*
+ * Every namespace there is, also one that no task is in: the kernel's own list. The host's is always its
+ * first, so what stands before it is the head. Programs run under RCU, which is all that a reader of
+ * this list needs.
+ */
+static __always_inline void track_all(void)
+{
+	struct walk walk = {
+		.at = BPF_CORE_READ(host_net, list.next),
+		.head = BPF_CORE_READ(host_net, list.prev),
+	};
+
+	bpf_loop(1 << 20, track_next, &walk, 0);
+}
+
+/* Writes every task outside the host's netns, its cgroup's path ahead of it; then tracks all namespaces. */
+SEC("?iter/task")
+int cni_snapshot(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct seq_file *seq = ctx->meta->seq;
+	struct fact fact = { .type = RECORD_NETNS_FOUND };
+	struct netns_record record = {};
+	struct cgroup *cgroup;
+	__u32 used;
+
+	if (!task) {
+		track_all();
+		return 0;
+	}
+	if (!task->nsproxy || task->nsproxy->net_ns == host_net)
+		return 0;
+	netns_of(task, &fact.subject);
+	cgroup = cgroup_of(task);
+	describe_fact(&fact, &record);
+	describe_task(task, cgroup, &record);
+	scratch.id = (__u64)cgroup;
+	used = cgroup_path(&scratch);
+	if (used > CGROUP_NAMES)
+		return 0;
+	bpf_seq_write(seq, &scratch, offsetof(struct cgroup_record, names) + used);
+	bpf_seq_write(seq, &record, sizeof(record));
+	return 0;
+}
+
+#endif

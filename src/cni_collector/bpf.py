@@ -1,0 +1,342 @@
+"""libbpf, by ctypes: open an object, choose its programs, load, attach, and reach its maps.
+
+Only functions of libbpf 1.0 are used. libbpf is looked up when an object is opened, never at import.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from .errors import AttachError, LayoutError, LoadError, PrivilegeError, UnsupportedError
+
+_PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+SAMPLE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+
+_pointer, _text, _int, _size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t
+_u32, _bool = ctypes.c_uint32, ctypes.c_bool
+_PROTOTYPES: dict[str, tuple[Any, ...]] = {  # name: result, then arguments
+    "libbpf_major_version": (_u32,),
+    "libbpf_set_print": (_pointer, _pointer),
+    "libbpf_num_possible_cpus": (_int,),
+    "bpf_object__open_mem": (_pointer, _text, _size, _pointer),
+    "bpf_object__load": (_int, _pointer),
+    "bpf_object__close": (None, _pointer),
+    "bpf_object__find_program_by_name": (_pointer, _pointer, _text),
+    "bpf_object__find_map_by_name": (_pointer, _pointer, _text),
+    "bpf_program__set_autoload": (_int, _pointer, _bool),
+    "bpf_program__section_name": (_text, _pointer),
+    "bpf_program__fd": (_int, _pointer),
+    "bpf_program__attach": (_pointer, _pointer),
+    "bpf_program__attach_iter": (_pointer, _pointer, _pointer),
+    "bpf_prog_test_run_opts": (_int, _int, _pointer),
+    "bpf_link__fd": (_int, _pointer),
+    "bpf_link__destroy": (_int, _pointer),
+    "bpf_iter_create": (_int, _int),
+    "bpf_map__fd": (_int, _pointer),
+    "bpf_map__max_entries": (_u32, _pointer),
+    "bpf_map__set_max_entries": (_int, _pointer, _u32),
+    "bpf_map__value_size": (_u32, _pointer),
+    "bpf_map__set_initial_value": (_int, _pointer, _pointer, _size),
+    "bpf_map_get_next_key": (_int, _int, _pointer, _pointer),
+    "bpf_map_lookup_elem": (_int, _int, _pointer, _pointer),
+    "ring_buffer__new": (_pointer, _int, SAMPLE, _pointer, _pointer),
+    "ring_buffer__consume": (_int, _pointer),
+    "ring_buffer__free": (None, _pointer),
+}
+
+
+@functools.cache
+def libbpf() -> Any:
+    """The system's libbpf, with the prototypes of what is used here.
+
+    Raises:
+        UnsupportedError: no Linux, no libbpf, or one older than 1.0.
+    """
+    if sys.platform != "linux":
+        raise UnsupportedError(f"cannot collect on {sys.platform}: network namespaces and eBPF are Linux's")
+    try:
+        library = ctypes.CDLL("libbpf.so.1", use_errno=True)
+        for name, (result, *arguments) in _PROTOTYPES.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+    except (OSError, AttributeError) as error:
+        raise UnsupportedError(
+            f"cannot load libbpf 1.0 or newer ({error}): install it "
+            "(Debian, Ubuntu: apt install libbpf1; Fedora: dnf install libbpf)"
+        ) from None
+    return library
+
+
+class _Log:
+    """Collects what libbpf prints as warnings, while it is entered."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        vsnprintf = ctypes.CDLL(None).vsnprintf
+        vsnprintf.argtypes = [_text, _size, _text, _pointer]
+        buffer = ctypes.create_string_buffer(1 << 16)
+
+        def keep(level: int, form: bytes, arguments: int) -> int:
+            if level == 0:  # LIBBPF_WARN
+                vsnprintf(buffer, len(buffer), form, arguments)
+                self.lines.append(buffer.value.decode("utf-8", "replace"))
+            return 0
+
+        self._callback = _PRINT(keep)
+
+    def __enter__(self) -> _Log:
+        self._previous = libbpf().libbpf_set_print(ctypes.cast(self._callback, _pointer))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        libbpf().libbpf_set_print(self._previous)
+
+    def text(self) -> str:
+        return "".join(self.lines)
+
+
+CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
+
+
+def missing_capabilities() -> list[str]:
+    """The capabilities that loading needs and this process lacks (capabilities(7), `CapEff`)."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff"))
+    held = {name for name, bit in CAPABILITIES.items() if effective >> bit & 1}
+    return [] if "CAP_SYS_ADMIN" in held else [n for n in ("CAP_BPF", "CAP_PERFMON") if n not in held]
+
+
+def possible_cpus() -> int:
+    """How many CPUs this machine can ever have: the number of slots in per-CPU counters."""
+    return int(libbpf().libbpf_num_possible_cpus())
+
+
+class Link:
+    """An attachment. Closing it detaches."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle: int | None = handle
+
+    def close(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle:
+            libbpf().bpf_link__destroy(handle)
+
+
+class Program:
+    """One program of a loaded object."""
+
+    def __init__(self, name: str, handle: int) -> None:
+        self.name = name
+        self._handle = handle
+
+    @property
+    def hook(self) -> str:
+        """Where the program belongs, as written in the object: `tp_btf/sched_process_fork`."""
+        section: bytes = libbpf().bpf_program__section_name(self._handle)
+        return section.decode().lstrip("?")
+
+    def attach(self) -> Link:
+        """Attaches the program to its hook.
+
+        Raises:
+            AttachError: the kernel has no such hook, or refuses.
+        """
+        with _Log() as log:
+            handle = libbpf().bpf_program__attach(self._handle)
+            number = ctypes.get_errno()
+        if not handle:
+            raise AttachError(
+                f"cannot attach {self.name} to {self.hook}: {os.strerror(number)}"
+                + (f" ({log.lines[-1].strip()})" if log.lines else ""),
+                self.name,
+                self.hook,
+                number,
+            )
+        return Link(handle)
+
+    def run(self) -> int:
+        """Runs the program once, here and now, and returns its result.
+
+        Raises:
+            LoadError: the kernel cannot run programs of this kind on request.
+        """
+        options = _TestRun(size=ctypes.sizeof(_TestRun))
+        failed = libbpf().bpf_prog_test_run_opts(
+            libbpf().bpf_program__fd(self._handle), ctypes.byref(options)
+        )
+        if failed:
+            raise LoadError(f"cannot run {self.name}: {os.strerror(-failed)}")
+        return int(options.result)
+
+    def iterate(self) -> bytes:
+        """Runs an iterator program to its end and returns all that it wrote.
+
+        Raises:
+            AttachError: the kernel has no such iterator, or refuses.
+        """
+        library = libbpf()
+        link = library.bpf_program__attach_iter(self._handle, None)
+        fd = library.bpf_iter_create(library.bpf_link__fd(link)) if link else -ctypes.get_errno()
+        if link:
+            library.bpf_link__destroy(link)
+        if fd < 0:
+            raise AttachError(
+                f"cannot iterate with {self.name}: {os.strerror(-fd)}", self.name, self.hook, -fd
+            )
+        with os.fdopen(fd, "rb", buffering=0) as stream:
+            return b"".join(iter(lambda: stream.read(1 << 18), b""))
+
+
+class _TestRun(ctypes.Structure):
+    """`struct bpf_test_run_opts` of bpf.h."""
+
+    _fields_ = [
+        ("size", _size),
+        ("data_in", _pointer),
+        ("data_out", _pointer),
+        ("data_size_in", _u32),
+        ("data_size_out", _u32),
+        ("ctx_in", _pointer),
+        ("ctx_out", _pointer),
+        ("ctx_size_in", _u32),
+        ("ctx_size_out", _u32),
+        ("result", _u32),
+        ("repeat", _int),
+        ("duration", _u32),
+        ("flags", _u32),
+        ("cpu", _u32),
+        ("batch_size", _u32),
+    ]
+
+
+class Map:
+    """One map of an object."""
+
+    def __init__(self, name: str, handle: int) -> None:
+        self.name = name
+        self._handle = handle
+
+    @property
+    def fd(self) -> int:
+        """The map's descriptor, owned by the object."""
+        return int(libbpf().bpf_map__fd(self._handle))
+
+    @property
+    def max_entries(self) -> int:
+        """Entries, or bytes for a ring buffer; settable until the object is loaded."""
+        return int(libbpf().bpf_map__max_entries(self._handle))
+
+    @max_entries.setter
+    def max_entries(self, entries: int) -> None:
+        failed = libbpf().bpf_map__set_max_entries(self._handle, entries)
+        if failed:
+            raise LoadError(f"cannot give map {self.name} {entries} entries: {os.strerror(-failed)}")
+
+    def check_value(self, size: int) -> None:
+        """Raises LayoutError unless the map's values have `size` bytes."""
+        actual = libbpf().bpf_map__value_size(self._handle)
+        if actual != size:
+            raise LayoutError(
+                f"map {self.name} has values of {actual} bytes where {size} are expected: "
+                "the compiled object and this package are of different versions; reinstall the package"
+            )
+
+    def set_initial(self, value: bytes) -> None:
+        """Gives a data section (`.rodata`) its value, before loading."""
+        self.check_value(len(value))
+        failed = libbpf().bpf_map__set_initial_value(self._handle, value, len(value))
+        if failed:
+            raise LoadError(f"cannot set {self.name}: {os.strerror(-failed)}")
+
+    def items(self, key_size: int, value_size: int) -> Iterator[tuple[bytes, bytes]]:
+        """All entries, as raw bytes. Entries that come or go meanwhile may or may not be there."""
+        self.check_value(value_size)
+        library, fd = libbpf(), self.fd
+        key, value = ctypes.create_string_buffer(key_size), ctypes.create_string_buffer(value_size)
+        previous = None
+        while not library.bpf_map_get_next_key(fd, previous, key):
+            if not library.bpf_map_lookup_elem(fd, key, value):
+                yield key.raw, value.raw
+            previous = key
+
+
+class Object:
+    """A compiled object: opened, its programs chosen, then loaded. Closing it unloads everything.
+
+    Args:
+        code: the ELF file's bytes.
+        programs: names of those to load; the others stay out of the kernel.
+
+    Raises:
+        UnsupportedError: no usable libbpf, or a kernel without BTF.
+        LayoutError: a program is not in the object.
+    """
+
+    def __init__(self, code: bytes, programs: list[str]) -> None:
+        library = libbpf()
+        self._handle: int | None = None
+        if not os.path.exists("/sys/kernel/btf/vmlinux"):
+            raise UnsupportedError(
+                "cannot load BPF programs: this kernel describes no types (/sys/kernel/btf/vmlinux is missing); "
+                "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions' kernels are"
+            )
+        with _Log() as log:
+            self._handle = library.bpf_object__open_mem(code, len(code), None)
+        if not self._handle:
+            raise LoadError("cannot open the BPF object: libbpf does not understand it", log.text())
+        self._programs = {name: self._find_program(name) for name in programs}
+        for program in self._programs.values():
+            library.bpf_program__set_autoload(program._handle, True)
+
+    def _find_program(self, name: str) -> Program:
+        handle = libbpf().bpf_object__find_program_by_name(self._handle, name.encode())
+        if not handle:
+            raise LayoutError(f"the BPF object has no program {name}: reinstall the package")
+        return Program(name, handle)
+
+    def load(self) -> None:
+        """Creates the maps and loads the chosen programs.
+
+        Raises:
+            PrivilegeError: the process may not.
+            LoadError: the kernel refuses; `log` says which program and why.
+        """
+        with _Log() as log:
+            failed = libbpf().bpf_object__load(self._handle)
+        if not failed:
+            return
+        if -failed in (errno.EPERM, errno.EACCES) and (missing := missing_capabilities()):
+            raise PrivilegeError(
+                f"cannot load BPF programs without {' and '.join(missing)}: run as root, "
+                "or give the process these capabilities"
+            )
+        names = ", ".join(self._programs)
+        raise LoadError(f"the kernel refused to load {names}: {os.strerror(-failed)}", log.text())
+
+    def program(self, name: str) -> Program:
+        """One of the chosen programs."""
+        return self._programs[name]
+
+    def map(self, name: str) -> Map:
+        """A map by its name; data sections are `.rodata` and `.bss`.
+
+        Raises:
+            LayoutError: the object has none of that name.
+        """
+        handle = libbpf().bpf_object__find_map_by_name(self._handle, name.encode())
+        if not handle:
+            raise LayoutError(f"the BPF object has no map {name}: reinstall the package")
+        return Map(name, handle)
+
+    def close(self) -> None:
+        """Unloads programs and maps. Safe to call twice."""
+        handle, self._handle = self._handle, None
+        if handle:
+            libbpf().bpf_object__close(handle)

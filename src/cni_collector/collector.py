@@ -1,0 +1,244 @@
+"""The collector: start, iterate, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import mmap
+import threading
+import time
+from collections.abc import AsyncGenerator, Collection, Iterator
+from types import TracebackType
+from typing import Final, Self
+
+from .errors import ClosedError, CollectorError
+from .events import Event, type_name
+from .session import Session, Stats
+from .tiers import NAMESPACE_EVENTS
+
+RING_BYTES: Final = 4 << 20
+"""Default size of the ring buffer: room for some 37,000 events while the reader is away."""
+COALESCE: Final = 0.005
+"""Default pause between the first event's wake-up and the reading, in seconds."""
+
+
+class Collector:
+    """Reports what happens to network namespaces on this machine.
+
+    Usable as a context manager: attached once the block is entered, stopped when it is left.
+
+    Args:
+        name: how the collector is called in logs and errors.
+        types: the types of event to report, as in `Event.type`; all by default. The kernel does no work for others.
+        tier: which set of hooks to use; the best that works by default.
+        ring_bytes: size of the kernel's ring buffer: a power of two, at least the size of a page.
+        coalesce: seconds to let events gather after the first one wakes the reader; 0 reads at once.
+
+    Raises:
+        ValueError: a type, size or time that makes no sense.
+    """
+
+    def __init__(
+        self,
+        name: str = "cni",
+        *,
+        types: Collection[str] | None = None,
+        tier: str | None = None,
+        ring_bytes: int = RING_BYTES,
+        coalesce: float = COALESCE,
+    ) -> None:
+        known = {type_name(kind): kind for kind in NAMESPACE_EVENTS}
+        if unknown := set(types or ()) - set(known):
+            raise ValueError(f"unknown event types {sorted(unknown)}: choose from {sorted(known)}")
+        if ring_bytes < mmap.PAGESIZE or ring_bytes & (ring_bytes - 1):
+            raise ValueError(f"ring_bytes must be a power of two of at least {mmap.PAGESIZE}, not {ring_bytes}")
+        if not 0 <= coalesce <= 60:
+            raise ValueError(f"coalesce must be between 0 and 60 seconds, not {coalesce}")
+        self.name = name
+        self._wanted = frozenset(known[kind] for kind in (known if types is None else types))
+        self._tier = tier
+        self._ring_bytes = ring_bytes
+        self._coalesce = coalesce
+        self._lock = threading.RLock()  # reentrant: stop() may be called by a signal handler
+        self._session: Session | None = None
+        self._stopping = False
+        self._reading = False
+        self._error: Exception | None = None
+        self._pending: collections.deque[list[Event]] = collections.deque()
+        self._stats = Stats(0, 0, 0, {}, {}, 0)
+
+    def start(self) -> None:
+        """Attaches to the kernel, and takes stock of the namespaces that exist.
+
+        Raises:
+            UnsupportedError: this platform, kernel or libbpf cannot do it.
+            PrivilegeError: the process may not.
+            CollectorError: any other reason; also a second start.
+        """
+        with self._lock:
+            if self._session or self._stopping:
+                raise CollectorError(f"collector {self.name!r} was started already: make a new one")
+            self._session = Session(self._wanted, self._tier, self._ring_bytes)
+            self._pending.append(self._session.opening)
+
+    def stop(self) -> None:
+        """Detaches from the kernel. Iteration goes on until what was reported is read, then ends.
+
+        May be called from any thread, from a signal handler, and more than once.
+        """
+        with self._lock:
+            session = self._session
+            if not session or self._stopping:
+                return
+            self._stopping = True
+            session.detach()
+            if not self._reading:
+                self._finish(session)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def events(self) -> EventStream:
+        """All events, one by one, for `for` and for `async for`. Ends when the collector is stopped.
+
+        Raises (when iterated):
+            ClosedError: the collector was not started.
+            CollectorError: reading failed, or is already going on elsewhere.
+        """
+        return EventStream(self)
+
+    def batches(self) -> Iterator[list[Event]]:
+        """All events, in lists as they were read: what `events` is made of. No list is empty.
+
+        Raises:
+            ClosedError: the collector was not started.
+            CollectorError: reading failed, or is already going on elsewhere.
+        """
+        session = self._begin()
+        try:
+            while (batch := self._next(session)) is not None:
+                if batch:
+                    yield batch
+                    continue
+                session.wait()
+                time.sleep(self._coalesce)
+        finally:
+            self._end(session)
+
+    async def _batches(self) -> AsyncGenerator[list[Event], None]:
+        """The same on an event loop."""
+        session = self._begin()
+        loop = asyncio.get_running_loop()
+        try:
+            while (batch := self._next(session)) is not None:
+                if batch:
+                    yield batch
+                    continue
+                ready = loop.create_future()
+                loop.add_reader(session.fileno(), lambda ready=ready: ready.done() or ready.set_result(None))
+                try:
+                    await ready
+                finally:
+                    loop.remove_reader(session.fileno())
+                await asyncio.sleep(self._coalesce)
+        finally:
+            self._end(session)
+
+    @property
+    def stats(self) -> Stats:
+        """What was counted so far, or until the stop."""
+        with self._lock:
+            if self._session and not self._session.closed:
+                self._stats = self._session.stats()
+            return self._stats
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the collector is attached and its reader has not failed."""
+        return self._session is not None and not self._stopping and self._error is None
+
+    def fileno(self) -> int:
+        """A descriptor that polls as readable when there are events to read, for event loops of other kinds.
+
+        Raises:
+            ClosedError: the collector is not running.
+        """
+        with self._lock:
+            if not self._session or self._session.closed:
+                raise ClosedError(f"collector {self.name!r} is not running")
+            return self._session.fileno()
+
+    def _begin(self) -> Session:
+        with self._lock:
+            if not self._session:
+                raise ClosedError(f"collector {self.name!r} was not started: call start() or use it in a with block")
+            if self._reading:
+                raise CollectorError(f"collector {self.name!r} is being read already: one reader at a time")
+            self._reading = True
+            return self._session
+
+    def _end(self, session: Session) -> None:
+        with self._lock:
+            self._reading = False
+            if self._stopping and not session.closed:
+                self._finish(session)
+
+    def _next(self, session: Session) -> list[Event] | None:
+        """The next batch; an empty one where it is time to wait, None at the end."""
+        with self._lock:
+            if self._error:
+                raise self._error
+            if self._stopping and not session.closed:
+                self._finish(session)
+            if self._pending:
+                return self._pending.popleft()
+            if session.closed:
+                return None
+            try:
+                return session.read()
+            except Exception as error:
+                self._fail(session, error)
+                raise
+
+    def _finish(self, session: Session) -> None:
+        """Reads what is left, so that nothing need stay open for whoever comes to fetch it."""
+        try:
+            while batch := session.read():
+                self._pending.append(batch)
+            self._stats = session.stats()
+            self._pending.append([session.closing()])
+            session.close()
+        except Exception as error:
+            self._fail(session, error)
+
+    def _fail(self, session: Session, error: Exception) -> None:
+        self._error = error
+        self._stopping = True
+        self._stats = session.stats()
+        session.close()
+
+
+class EventStream:
+    """Events one by one, for `for` and for `async for`."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    def __iter__(self) -> Iterator[Event]:
+        for batch in self._collector.batches():
+            yield from batch
+
+    async def __aiter__(self) -> AsyncGenerator[Event, None]:
+        batches = self._collector._batches()
+        try:
+            async for batch in batches:
+                for event in batch:
+                    yield event
+        finally:
+            await batches.aclose()

@@ -1,0 +1,49 @@
+"""What can go wrong. A message says what was being done, why it failed, and what to do about it."""
+
+
+class CollectorError(Exception):
+    """The root of everything this package raises on purpose."""
+
+
+class UnsupportedError(CollectorError):
+    """This platform, kernel or libbpf cannot do what was asked."""
+
+
+class PrivilegeError(CollectorError):
+    """The process lacks a capability; the message names it."""
+
+
+class LoadError(CollectorError):
+    """The kernel refused a program.
+
+    Attributes:
+        log: what libbpf and the verifier said, possibly many lines.
+    """
+
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log
+
+
+class AttachError(CollectorError):
+    """A loaded program could not be attached.
+
+    Attributes:
+        program: name of the program.
+        hook: where it was to be attached, as libbpf writes it (`tp_btf/sched_process_fork`).
+        errno: the system's error number.
+    """
+
+    def __init__(self, message: str, program: str, hook: str, errno: int) -> None:
+        super().__init__(message)
+        self.program = program
+        self.hook = hook
+        self.errno = errno
+
+
+class LayoutError(CollectorError):
+    """The compiled object and this package disagree about the bytes that pass between them."""
+
+
+class ClosedError(CollectorError):
+    """The collector is not started, or was stopped and has nothing left to give."""

@@ -1,0 +1,175 @@
+"""The events, as users see them. `docs/events.md` says what each type means and where each field comes from."""
+
+from __future__ import annotations
+
+from typing import Any, Union
+
+import msgspec
+
+
+class Netns(msgspec.Struct, frozen=True, gc=False):
+    """A network namespace."""
+
+    cookie: int
+    """Its identity: never reused while the machine is up (`net->net_cookie`, SO_NETNS_COOKIE)."""
+    inum: int
+    """Its inode number, as in `net:[4026532000]`: reused as soon as the namespace is gone."""
+
+
+class Event(msgspec.Struct, frozen=True, gc=False, tag_field="type", omit_defaults=True):
+    """What every event has. A field that does not apply is None, and absent from JSON."""
+
+    time: str
+    """When it happened: RFC 3339, UTC, nanoseconds."""
+    netns: Netns | None = None
+    """The namespace that this is a fact about; never the host's."""
+    prev: Netns | None = None
+    """Where the task was before; for a refused attempt, where it still is."""
+    next: Netns | None = None
+    """Where the task is now."""
+    cause: str | None = None
+    """`unshare`, `clone`, `setns` or `exit`."""
+    error: str | None = None
+    """Name of the errno with which an attempt was refused."""
+    pid: int | None = None
+    """Process id (thread group) in the initial pid namespace."""
+    tid: int | None = None
+    """Thread id in the initial pid namespace."""
+    ppid: int | None = None
+    """Process id of the parent."""
+    uid: int | None = None
+    """User id in the initial user namespace."""
+    comm: str | None = None
+    """The thread's name, at most 15 bytes; bytes that are not UTF-8 are written as \\xNN."""
+    userns: int | None = None
+    """Inode number of the user namespace that owns `netns`."""
+    cgroup: str | None = None
+    """Path of the task's cgroup: v2, or the deepest of v1 where v2 has only the root."""
+    container_id: str | None = None
+    """Container id found in the cgroup's path, 64 hex digits."""
+    pod_uid: str | None = None
+    """Pod UID found in the cgroup's path."""
+
+    @property
+    def type(self) -> str:
+        """The event's type, as in JSON: `netns_create`."""
+        return type_name(type(self))
+
+
+def type_name(kind: type[Event]) -> str:
+    """How a class of events is called in JSON: `netns_create`."""
+    return str(kind.__struct_config__.tag)
+
+
+class NetnsCreate(Event, frozen=True, gc=False, tag="netns_create"):
+    """A namespace was born; the task is its creator."""
+
+
+class NetnsEnter(Event, frozen=True, gc=False, tag="netns_enter"):
+    """A task is now in `netns`."""
+
+
+class NetnsExit(Event, frozen=True, gc=False, tag="netns_exit"):
+    """A task is no longer in `netns`: it moved to `next`, or it ended."""
+
+    entered_tid: int | None = None
+    """The task's tid when it entered, where that was another (exec by a thread that is not the leader)."""
+
+
+class NetnsDestroy(Event, frozen=True, gc=False, tag="netns_destroy"):
+    """The kernel has torn `netns` down."""
+
+    lifetime_ns: int | None = None
+    """From birth to the end of the tear-down, in nanoseconds, where the birth was seen."""
+    teardown_ns: int | None = None
+    """From the start of the kernel's clean-up to its end, in nanoseconds."""
+
+
+class NetnsCreateFailed(Event, frozen=True, gc=False, tag="netns_create_failed"):
+    """An attempt to create a namespace was refused."""
+
+
+class NetnsEnterFailed(Event, frozen=True, gc=False, tag="netns_enter_failed"):
+    """An attempt to enter a namespace was refused; `netns` is its target, where it can be known."""
+
+
+class NetnsFound(Event, frozen=True, gc=False, tag="netns_found"):
+    """A namespace existed when the collector started; the task is one of its members."""
+
+    members: int | None = None
+    """How many tasks (threads) are in it."""
+    name: str | None = None
+    """Where it is mounted, as in `/run/netns/blue`."""
+
+
+class Lost(Event, frozen=True, gc=False, tag="lost"):
+    """Events that could not be delivered since the previous event of this type."""
+
+    count: int = 0
+    by_type: dict[str, int] = {}
+
+
+class CollectorStart(Event, frozen=True, gc=False, tag="collector_start"):
+    """First in every stream: everything is attached, the stream is complete from here on."""
+
+    schema: int = 0
+    """Version of the event format."""
+    version: str = ""
+    """Version of this package."""
+    node: str = ""
+    """The machine's host name."""
+    boot_id: str = ""
+    """/proc/sys/kernel/random/boot_id: cookies are unique within it."""
+    kernel: str = ""
+    """The kernel's release."""
+    arch: str = ""
+    """The machine's architecture."""
+    tier: str = ""
+    """Which set of hooks is in use."""
+    host_netns: Netns | None = None
+    """The initial network namespace."""
+    missing: list[str] = []
+    """What is not reported because its hooks are not to be had here."""
+
+
+class CollectorStop(Event, frozen=True, gc=False, tag="collector_stop"):
+    """Last in an orderly end."""
+
+    events: int | None = None
+    """How many events about namespaces were delivered."""
+    lost: int | None = None
+    """How many could not be."""
+
+
+AnyEvent = Union[
+    NetnsCreate,
+    NetnsEnter,
+    NetnsExit,
+    NetnsDestroy,
+    NetnsCreateFailed,
+    NetnsEnterFailed,
+    NetnsFound,
+    Lost,
+    CollectorStart,
+    CollectorStop,
+]
+"""Any event; `msgspec.json.decode(line, type=AnyEvent)` reads what `watch -o json` writes."""
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of one line of `watch -o json`."""
+
+    def without_null(node: Any) -> Any:
+        """Fields that do not apply are absent, never null: msgspec's schema allows both."""
+        if isinstance(node, list):
+            return [without_null(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        kept = {key: without_null(value) for key, value in node.items() if (key, value) != ("default", None)}
+        options = [option for option in kept.pop("anyOf", []) if option != {"type": "null"}]
+        if len(options) == 1:
+            return options[0] | kept
+        return kept | ({"anyOf": options} if options else {})
+
+    schema: dict[str, Any] = without_null(msgspec.json.schema(AnyEvent))
+    return schema

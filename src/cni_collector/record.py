@@ -1,0 +1,236 @@
+"""Bytes to events: Python's half of the contract in bpf/record.h."""
+
+from __future__ import annotations
+
+import errno
+import struct
+import time
+from collections.abc import Callable
+from typing import Final
+
+from .containers import identify
+from .events import (
+    Event,
+    Netns,
+    NetnsCreate,
+    NetnsCreateFailed,
+    NetnsDestroy,
+    NetnsEnter,
+    NetnsEnterFailed,
+    NetnsExit,
+    NetnsFound,
+)
+
+TYPES: Final[tuple[type[Event] | None, ...]] = (
+    None,  # a cgroup's path: no event
+    NetnsCreate,
+    NetnsEnter,
+    NetnsExit,
+    NetnsDestroy,
+    NetnsCreateFailed,
+    NetnsEnterFailed,
+    NetnsFound,
+)
+"""`enum record_type`: the class of event for each type of record."""
+
+CREATE, ENTER, EXIT, DESTROY, CREATE_FAILED, ENTER_FAILED, FOUND = range(1, 8)
+CGROUP: Final = 0
+CAUSES: Final = (None, "unshare", "clone", "setns", "exit")
+"""`enum cause`."""
+
+NETNS_RECORD: Final = struct.Struct("=BBHIQQQIIIIII12sIQQ16s")
+"""`struct netns_record`; `cgroup` and `hierarchy` are read as one key of 12 bytes."""
+CGROUP_RECORD: Final = struct.Struct("=BBH4s8s")
+"""`struct cgroup_record` up to its names; `hierarchy` and `id` are read as bytes, being parts of a key."""
+LOST: Final = struct.Struct("=8Q")
+"""`struct lost`."""
+STATE: Final = struct.Struct("=QIII")
+"""`struct state` without its padding."""
+STATE_EPOCH: Final = 12
+STATE_READY: Final = 16
+"""Offsets of the two fields of `struct state` that Python writes."""
+TRACKED: Final = struct.Struct("=QQII")
+"""`struct tracked`."""
+
+_ERRORS: Final = {**errno.errorcode, 512: "ERESTARTSYS", 513: "ERESTARTNOINTR", 524: "ENOTSUPP"}
+_NOWHERE: Final = (None, None, None)
+_CACHE: Final = 1 << 16
+_SECOND: Final = 1_000_000_000
+
+Place = tuple[str | None, str | None, str | None]
+"""Cgroup path, container id, pod UID."""
+
+
+class _Comms(dict[bytes, str]):
+    """Names of tasks by their 16 bytes."""
+
+    def __missing__(self, raw: bytes) -> str:
+        if len(self) >= _CACHE:
+            self.clear()
+        text = self[raw] = raw.partition(b"\0")[0].decode("utf-8", "backslashreplace")
+        return text
+
+
+class _Namespaces(dict[int, Netns]):
+    """Namespaces by cookie, so that one object serves all events about a namespace."""
+
+    def add(self, cookie: int, inum: int) -> Netns:
+        if len(self) >= _CACHE:
+            self.clear()
+        netns = self[cookie] = Netns(cookie, inum)
+        return netns
+
+
+class _Places(dict[bytes, Place]):
+    """Places by cgroup key.
+
+    The kernel sends each path once. To stay bounded, all are forgotten when there are many: `forget` asks the
+    kernel to send them anew, and the last generation serves the records that are already under way.
+    """
+
+    def __init__(self, forget: Callable[[], None]) -> None:
+        super().__init__()
+        self._forget = forget
+        self._last: dict[bytes, Place] = {}
+
+    def add(self, key: bytes, path: str) -> None:
+        if len(self) >= _CACHE // 8:
+            self._last = dict(self)
+            self.clear()
+            self._forget()
+        self[key] = (path, *identify(path))
+
+    def __missing__(self, key: bytes) -> Place:
+        return self._last.get(key, _NOWHERE)
+
+
+def cgroup_path(level: int, names: bytes) -> str:
+    """The path of a cgroup from its names, leaf first and each closed by NUL, as in `struct cgroup_record`.
+
+    Where the kernel had to cut the path, the part that is missing is written as `...`.
+    """
+    parts = [name.decode("utf-8", "backslashreplace") for name in names.split(b"\0")[:-1]]
+    cut = ["..."] if len(parts) < level else []
+    return "/" + "/".join(cut + parts[::-1])
+
+
+class Decoder:
+    """Turns records into events, and remembers what several of them share.
+
+    Args:
+        forget: called when cgroup paths have been forgotten and must be sent anew.
+    """
+
+    def __init__(self, forget: Callable[[], None] = lambda: None) -> None:
+        self.undecodable = 0
+        """Records that made no sense."""
+        self._comms = _Comms()
+        self._namespaces = _Namespaces()
+        self._places = _Places(forget)
+        self._offset = 0
+        self._second_start = 0
+        self._second_text = ""
+        self.set_clock()
+
+    def set_clock(self) -> None:
+        """Takes the distance between the records' clock (CLOCK_BOOTTIME) and UTC, if the clock was stepped.
+
+        Differences below a millisecond are the noise of two readings, and are left alone so that times keep
+        their order.
+        """
+        offset = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if abs(offset - self._offset) > 1_000_000:
+            self._offset = offset
+            self._second_start = -_SECOND
+
+    def time(self, boot_ns: int) -> str:
+        """The UTC time of a moment of CLOCK_BOOTTIME, as events carry it."""
+        rest = boot_ns - self._second_start
+        if not 0 <= rest < _SECOND:
+            seconds, rest = divmod(boot_ns + self._offset, _SECOND)
+            self._second_start = boot_ns - rest
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(seconds))
+        return f"{self._second_text}{rest:09d}Z"
+
+    def netns(self, cookie: int, inum: int) -> Netns | None:
+        """The namespace of that cookie; None for cookie 0."""
+        if not cookie:
+            return None
+        return self._namespaces.get(cookie) or self._namespaces.add(cookie, inum)
+
+    def decode(self, buffer: bytes | memoryview, offset: int, size: int) -> Event | None:
+        """The event in `size` bytes of `buffer`; None for a record that is no event or makes no sense.
+
+        Whatever the bytes are, nothing is raised: what makes no sense is counted in `undecodable`.
+        """
+        try:
+            if size == NETNS_RECORD.size:
+                return self._netns_event(buffer, offset)
+            self._cgroup(bytes(buffer[offset : offset + size]))
+        except (ValueError, IndexError, struct.error, OverflowError):
+            self.undecodable += 1
+        return None
+
+    def _cgroup(self, record: bytes) -> None:
+        kind, level, length, hierarchy, identity = CGROUP_RECORD.unpack_from(record)
+        names = record[CGROUP_RECORD.size : CGROUP_RECORD.size + length]
+        if kind != CGROUP or len(names) != length or names[-1:] not in (b"", b"\0"):
+            raise ValueError("no record of a cgroup")
+        self._places.add(identity + hierarchy, cgroup_path(level, names))
+
+    def _netns_event(self, buffer: bytes | memoryview, offset: int) -> Event:
+        (
+            kind,
+            cause_index,
+            error,
+            userns,
+            when,
+            cookie,
+            other_cookie,
+            inum,
+            other_inum,
+            pid,
+            tid,
+            ppid,
+            uid,
+            cgroup,
+            entered_tid,
+            lifetime,
+            teardown,
+            comm,
+        ) = NETNS_RECORD.unpack_from(buffer, offset)
+        rest = when - self._second_start
+        text = f"{self._second_text}{rest:09d}Z" if 0 <= rest < _SECOND else self.time(when)
+        cause = CAUSES[cause_index]
+        subject = self._namespaces.get(cookie) or self.netns(cookie, inum)
+        other = self._namespaces.get(other_cookie) or self.netns(other_cookie, other_inum)
+        if kind == ENTER:
+            return NetnsEnter(
+                text, subject, other, None, cause, None, pid, tid, ppid, uid, self._comms[comm], userns, *self._places[cgroup]
+            )
+        if kind == EXIT:
+            return NetnsExit(
+                text, subject, None, other, cause, None, pid, tid, ppid, uid, self._comms[comm], userns, *self._places[cgroup],
+                entered_tid if entered_tid and entered_tid != tid else None,
+            )  # fmt: skip
+        if kind == DESTROY:
+            return NetnsDestroy(text, subject, userns=userns, lifetime_ns=lifetime or None, teardown_ns=teardown or None)
+        if not 0 < kind < len(TYPES):
+            raise ValueError("no record of a namespace")
+        event = TYPES[kind]
+        assert event is not None
+        return event(
+            text,
+            subject,
+            other,
+            None,
+            cause,
+            _ERRORS.get(error, str(error)) if error else None,
+            pid,
+            tid,
+            ppid,
+            uid,
+            self._comms[comm],
+            userns if cookie else None,
+            *self._places[cgroup],
+        )

@@ -1,0 +1,137 @@
+"""Records out of the kernel's ring buffer, in batches.
+
+Two readers with one contract, `read(limit)`: the mapped ring, which is fast and right where the processor keeps
+loads and stores in order (x86-64), and libbpf's own, which has the barriers that other processors need.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import platform
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from .bpf import SAMPLE, Map, libbpf
+from .errors import CollectorError, LayoutError
+from .events import Event
+
+Decode = Callable[[bytes | memoryview, int, int], Event | None]
+"""Makes an event of `size` bytes at `offset` of a buffer; None where there is none to make."""
+
+_BUSY: Final = 1 << 31  # BPF_RINGBUF_BUSY_BIT: reserved, not yet written
+_DISCARD: Final = 1 << 30  # BPF_RINGBUF_DISCARD_BIT
+_HEADER: Final = 8  # BPF_RINGBUF_HDR_SZ
+
+
+class Ring(Protocol):
+    """A reader of one ring buffer."""
+
+    def read(self, limit: int) -> tuple[list[Event], bool]:
+        """Takes at most `limit` records out of the ring, oldest first.
+
+        Returns:
+            Their events, and whether the ring may hold more.
+
+        Raises:
+            LayoutError: the ring holds what no kernel writes.
+        """
+
+    def close(self) -> None:
+        """Gives the memory back. Safe to call twice."""
+
+
+class MappedRing:
+    """Reads the ring from the memory that it shares with the kernel (kernel/bpf/ringbuf.c).
+
+    The consumer's position is a page of its own, writable; then come the producer's and the records, which
+    the kernel maps twice in a row so that none is ever split.
+
+    Args:
+        ring: the map, already loaded.
+        decode: makes an event of a record, in place: nothing is copied.
+    """
+
+    def __init__(self, ring: Map, decode: Decode) -> None:
+        self._decode = decode
+        self._size = ring.max_entries
+        page = mmap.PAGESIZE
+        self._maps = (
+            mmap.mmap(ring.fd, page, mmap.MAP_SHARED),
+            mmap.mmap(ring.fd, page + 2 * self._size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page),
+        )
+        consumer, shared = (memoryview(region) for region in self._maps)
+        self._consumer = consumer.cast("Q")
+        self._producer = shared[:8].cast("Q")
+        self._records = shared[page:]
+        self._headers = self._records.cast("I")
+        self._views = (self._headers, self._records, self._producer, self._consumer, shared, consumer)
+
+    def read(self, limit: int) -> tuple[list[Event], bool]:
+        decode, records, headers, mask = self._decode, self._records, self._headers, self._size - 1
+        events: list[Event] = []
+        position, end = self._consumer[0], self._producer[0]
+        while position < end and limit:
+            start = position & mask
+            header = headers[start >> 2]
+            if header & _BUSY:
+                break
+            size = header & ~_DISCARD
+            if size > mask:
+                raise LayoutError(f"the ring buffer holds a record of {size} bytes: its memory is corrupt")
+            if size == header:
+                event = decode(records, start + _HEADER, size)
+                if event is not None:
+                    events.append(event)
+            position += (size + _HEADER + 7) & ~7
+            limit -= 1
+        self._consumer[0] = position  # last: whatever interrupts this loop, nothing is lost
+        return events, not limit
+
+    def close(self) -> None:
+        for view in self._views:
+            view.release()
+        for region in self._maps:
+            region.close()
+
+
+class LibbpfRing:
+    """Reads the ring by libbpf's `ring_buffer__consume`, a callback a record.
+
+    Args:
+        ring: the map, already loaded.
+        decode: makes an event of a record.
+    """
+
+    def __init__(self, ring: Map, decode: Decode) -> None:
+        self._decode = decode
+        self._events: list[Event] = []
+        self._limit = 0
+        self._callback = SAMPLE(self._take)
+        self._handle: int | None = libbpf().ring_buffer__new(ring.fd, self._callback, None, None)
+        if not self._handle:
+            raise CollectorError(f"cannot map the ring buffer: {os.strerror(ctypes.get_errno())}")
+
+    def _take(self, _context: int, record: int, size: int) -> int:
+        event = self._decode(ctypes.string_at(record, size), 0, size)
+        if event is not None:
+            self._events.append(event)
+        self._limit -= 1
+        return 0 if self._limit else -1  # a negative result ends the reading, after this record
+
+    def read(self, limit: int) -> tuple[list[Event], bool]:
+        self._limit = limit
+        libbpf().ring_buffer__consume(self._handle)
+        events, self._events = self._events, []
+        return events, not self._limit
+
+    def close(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle:
+            libbpf().ring_buffer__free(handle)
+
+
+def reader(ring: Map, decode: Decode) -> Ring:
+    """The reader that fits this machine's memory ordering."""
+    return (MappedRing if platform.machine() == "x86_64" else LibbpfRing)(ring, decode)

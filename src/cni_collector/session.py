@@ -1,0 +1,197 @@
+"""One attachment to the kernel, from start to stop: its ring, its counters, its descriptors."""
+
+from __future__ import annotations
+
+import collections
+import mmap
+import os
+import platform
+import select
+import time
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from . import tiers
+from .events import CollectorStart, CollectorStop, Event, Lost, Netns, NetnsFound, type_name
+from .record import CGROUP, LOST, STATE, STATE_EPOCH, STATE_READY, TYPES, Decoder
+from .ring import Ring, reader
+from .snapshot import boot_id, take
+from .version import VERSION
+
+SCHEMA: Final = 1
+"""Version of the event format."""
+CHUNK: Final = 512
+"""Most records taken from the ring at once: larger batches fall out of the processor's cache."""
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """What a collector has counted since it started.
+
+    Received plus lost is what happened: a record finds room in the ring, or is counted.
+    """
+
+    received: int = 0
+    """Events about namespaces that were delivered."""
+    lost: int = 0
+    """Events that found no room in the ring, counted in the kernel."""
+    undecodable: int = 0
+    """Records that this version could not read."""
+    received_by_type: dict[str, int] = {}
+    lost_by_type: dict[str, int] = {}
+    lost_cgroup_paths: int = 0
+    """Cgroup paths that found no room: their events were delivered without them."""
+
+
+class Session:
+    """See the module.
+
+    Args:
+        wanted: types of event to report.
+        tier: the only tier to try, or None for the best.
+        ring_bytes: size of the ring buffer.
+
+    Raises:
+        CollectorError: nothing could be attached.
+
+    Attributes:
+        opening: the events that a stream begins with.
+        closed: nothing is open any more.
+    """
+
+    def __init__(self, wanted: tiers.EventTypes, tier: str | None, ring_bytes: int) -> None:
+        self.closed = False
+        self._attachment = tiers.attach(tier, wanted, ring_bytes)
+        loaded = self._attachment.object
+        self._decoder = Decoder(self._forget_paths)
+        self._received: collections.Counter[type[Event]] = collections.Counter()
+        self._state = mmap.mmap(loaded.map(".data.state").fd, mmap.PAGESIZE)
+        lost = loaded.map("lost")
+        self._lost_map = mmap.mmap(lost.fd, LOST.size * lost.max_entries, prot=mmap.PROT_READ)
+        self._lost_raw = self._lost_map[:]
+        self._lost_by_type = self._sum_lost()
+        ring = loaded.map("ring")
+        self._ring: Ring = reader(ring, self._decoder.decode)
+        self._doorbell = os.eventfd(0, os.EFD_CLOEXEC)
+        self._epoll = select.epoll()
+        self._epoll.register(ring.fd, select.EPOLLIN)
+        self._epoll.register(self._doorbell, select.EPOLLIN)
+        try:
+            self.opening = self._open(wanted)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, wanted: tiers.EventTypes) -> list[Event]:
+        """Takes stock of what exists. From then on destructions are reported, those meanwhile included."""
+        loaded = self._attachment.object
+        found = take(loaded, self._decoder)
+        self._state[STATE_READY] = 1
+        loaded.program("cni_sweep").run()
+        now = _now()
+        cookie, inum, _epoch, _ready = STATE.unpack_from(self._state)
+        system = platform.uname()
+        start = CollectorStart(
+            now,
+            schema=SCHEMA,
+            version=VERSION,
+            node=system.node,
+            boot_id=boot_id(),
+            kernel=system.release,
+            arch=system.machine,
+            tier=self._attachment.tier,
+            host_netns=Netns(cookie, inum),
+            missing=[hook.gives for hook in self._attachment.missing],
+        )
+        events: list[Event] = [one.event(now) for one in found if NetnsFound in wanted]
+        self._count(events)
+        return [start, *events]
+
+    def closing(self) -> CollectorStop:
+        """The event that a stream ends with."""
+        stats = self.stats()
+        return CollectorStop(_now(), events=stats.received, lost=stats.lost)
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when there is something to read, or nothing will come any more."""
+        return self._epoll.fileno()
+
+    def wait(self) -> None:
+        """Sleeps until the descriptor is readable."""
+        self._epoll.poll()
+
+    def read(self) -> list[Event]:
+        """The next events, and what was lost; empty where there is nothing at the moment.
+
+        Raises:
+            LayoutError: the ring holds what no kernel writes.
+        """
+        events: list[Event] = []
+        more = True
+        while more and not events:
+            events, more = self._ring.read(CHUNK)
+        if events:
+            self._count(events)
+        else:
+            self._decoder.set_clock()
+        if self._lost_raw != self._lost_map[:] and (lost := self._newly_lost()):
+            events.append(lost)
+        return events
+
+    def _count(self, events: Iterable[Event]) -> None:
+        self._received.update(map(type, events))
+
+    def _sum_lost(self) -> list[int]:
+        """Lost records by type, over all CPUs."""
+        return [sum(column) for column in zip(*LOST.iter_unpack(self._lost_raw), strict=True)]
+
+    def _newly_lost(self) -> Lost | None:
+        self._lost_raw = self._lost_map[:]
+        before, self._lost_by_type = self._lost_by_type, self._sum_lost()
+        fresh = [now - then for now, then in zip(self._lost_by_type, before, strict=True)]
+        if not sum(fresh[CGROUP + 1 :]):
+            return None
+        return Lost(_now(), count=sum(fresh[CGROUP + 1 :]), by_type=_by_name(fresh))
+
+    def _forget_paths(self) -> None:
+        self._state[STATE_EPOCH] = self._state[STATE_EPOCH] + 1 & 0xFF
+
+    def stats(self) -> Stats:
+        """What was counted so far."""
+        return Stats(
+            received=self._received.total(),
+            lost=sum(self._lost_by_type[CGROUP + 1 :]),
+            undecodable=self._decoder.undecodable,
+            received_by_type={type_name(kind): count for kind, count in self._received.items()},
+            lost_by_type=_by_name(self._lost_by_type),
+            lost_cgroup_paths=self._lost_by_type[CGROUP],
+        )
+
+    def detach(self) -> None:
+        """Ends the reporting and wakes who waits. What was reported can still be read."""
+        self._attachment.detach()
+        os.eventfd_write(self._doorbell, 1)
+
+    def close(self) -> None:
+        """Takes everything out of the kernel, and closes every descriptor."""
+        if self.closed:
+            return
+        self.closed = True
+        self._epoll.close()
+        os.close(self._doorbell)
+        self._ring.close()
+        self._lost_map.close()
+        self._state.close()
+        self._attachment.close()
+
+
+def _by_name(counts: list[int]) -> dict[str, int]:
+    """Counts by the type's name, without the zeros."""
+    return {type_name(kind): count for kind, count in zip(TYPES, counts, strict=True) if kind and count}
+
+
+def _now() -> str:
+    """The time as events carry it."""
+    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(seconds)) + f"{rest:09d}Z"

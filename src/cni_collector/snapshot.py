@@ -1,0 +1,137 @@
+"""The namespaces that exist now: from the kernel's own list, with their tasks and the names they are mounted under."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+from .bpf import Object
+from .events import Event, Netns, NetnsFound
+from .record import CGROUP, CGROUP_RECORD, NETNS_RECORD, TRACKED, Decoder
+from .tiers import NAMESPACE_EVENTS, open_object
+
+Mounts = frozenset[tuple[str, int, str]]
+"""Mounts of network namespaces: id of the mount, inode number of the namespace, path."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """One namespace that exists.
+
+    Attributes:
+        netns: which.
+        userns: inode number of the user namespace that owns it.
+        members: how many tasks (threads) are in it.
+        member: one of them, with the lowest pid; None where nobody is.
+        names: the paths it is mounted on.
+    """
+
+    netns: Netns
+    userns: int
+    members: int
+    member: Event | None
+    names: tuple[str, ...]
+
+    def event(self, time: str) -> NetnsFound:
+        """The event that reports it."""
+        task = self.member or NetnsFound(time)
+        return NetnsFound(
+            time,
+            self.netns,
+            pid=task.pid,
+            tid=task.tid,
+            ppid=task.ppid,
+            uid=task.uid,
+            comm=task.comm,
+            userns=self.userns,
+            cgroup=task.cgroup,
+            container_id=task.container_id,
+            pod_uid=task.pod_uid,
+            members=self.members,
+            name=self.names[0] if self.names else None,
+        )
+
+
+def mounted() -> Mounts:
+    """The network namespaces mounted in this process's mount namespace (proc_pid_mountinfo(5))."""
+    found = set()
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        for line in mounts:
+            ident, _parent, _device, root, path, *rest = line.split(" ")
+            if root.startswith("net:[") and "nsfs" in rest:
+                found.add((ident, int(root[5:-1]), _unescape(path)))
+    return frozenset(found)
+
+
+def _unescape(path: str) -> str:
+    r"""Spaces and the like are written as \040 in mountinfo."""
+    raw = path.encode("utf-8", "surrogateescape").decode("latin-1")
+    for code in ("040", "011", "012", "134"):
+        raw = raw.replace(f"\\{code}", chr(int(code, 8)))
+    return raw.encode("latin-1").decode("utf-8", "backslashreplace")
+
+
+def take(loaded: Object, decoder: Decoder) -> list[Found]:
+    """Finds every namespace but the host's, and has the kernel side track them.
+
+    A name is given to a namespace only if it was mounted both before and after the kernel's list was read: then it
+    was alive in between, and its inode number cannot have been another's.
+
+    Args:
+        loaded: an object whose program `cni_host` has run.
+        decoder: turns the kernel's records into events.
+    """
+    before = mounted()
+    tasks = _tasks(loaded.program("cni_snapshot").iterate(), decoder)
+    tracked = list(loaded.map("tracked").items(8, TRACKED.size))
+    names = before & mounted()
+    found = []
+    for key, value in tracked:
+        _address, born, inum, userns = TRACKED.unpack(value)
+        if born:
+            continue  # reported as created
+        cookie = int.from_bytes(key, "little")
+        members = tasks.get(cookie, [])
+        found.append(
+            Found(
+                Netns(cookie, inum),
+                userns,
+                len(members),
+                min(members, key=lambda task: (task.pid, task.tid), default=None),
+                tuple(sorted(path for _, number, path in names if number == inum)),
+            )
+        )
+    return sorted(found, key=lambda one: one.netns.cookie)
+
+
+def _tasks(records: bytes, decoder: Decoder) -> dict[int, list[Event]]:
+    """The tasks that the iterator wrote, by the cookie of their namespace."""
+    tasks: dict[int, list[Event]] = {}
+    at = 0
+    while at < len(records):
+        size = NETNS_RECORD.size
+        if records[at] == CGROUP:
+            size = CGROUP_RECORD.size + CGROUP_RECORD.unpack_from(records, at)[2]
+        event = decoder.decode(records[at : at + size], 0, size)
+        if event and event.netns:
+            tasks.setdefault(event.netns.cookie, []).append(event)
+        at += size
+    return tasks
+
+
+def existing() -> list[Found]:
+    """The namespaces that exist now, without attaching anything.
+
+    Raises:
+        CollectorError: this machine or this user cannot load the programs.
+    """
+    with contextlib.closing(open_object(["cni_host", "cni_snapshot"], NAMESPACE_EVENTS, 1 << 16)) as loaded:
+        loaded.load()
+        loaded.program("cni_host").run()
+        return take(loaded, Decoder())
+
+
+def boot_id() -> str:
+    """The id of this boot, within which cookies are unique."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -1,0 +1,249 @@
+"""Which hooks there are, and which of them really attach here."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import importlib.resources
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from .bpf import Link, Object, possible_cpus
+from .errors import AttachError, CollectorError, LoadError, PrivilegeError, UnsupportedError
+from .events import (
+    Event,
+    NetnsCreate,
+    NetnsCreateFailed,
+    NetnsDestroy,
+    NetnsEnter,
+    NetnsEnterFailed,
+    NetnsExit,
+    NetnsFound,
+)
+from .record import LOST, TYPES
+
+EventTypes = frozenset[type[Event]]
+
+NAMESPACE_EVENTS: Final[EventTypes] = frozenset(filter(None, TYPES))
+"""Every type of event that the kernel side reports, and so can leave out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Hook:
+    """Programs that together see one kind of fact.
+
+    Attributes:
+        programs: in the order in which they are attached: the end of a call before its beginning, so that a
+            call seen to begin is also seen to end.
+        gives: the fact, in words; what is lost where the hook is missing.
+        feeds: the types of event that depend on it; it is left out where none of them is wanted.
+        required: without it the tier is not offered.
+    """
+
+    programs: tuple[str, ...]
+    gives: str
+    feeds: EventTypes
+    required: bool = False
+
+
+_MOVES: Final[EventTypes] = frozenset({NetnsEnter, NetnsExit})
+_SHARED: Final = (
+    Hook(("cni_fork",), "birth and entry by clone", frozenset({NetnsCreate}) | _MOVES, required=True),
+    Hook(("cni_exit",), "exit of tasks that end inside", frozenset({NetnsExit})),
+)
+_WORKQUEUE: Final = Hook(("cni_clean_end", "cni_clean_start"), "destruction", frozenset({NetnsDestroy}))
+
+TIERS: Final[dict[str, tuple[Hook, ...]]] = {
+    "tracepoint": (
+        Hook(
+            ("cni_setns_exit", "cni_setns_enter"),
+            "entry and exit by setns, and its refusals",
+            frozenset({NetnsEnterFailed}) | _MOVES,
+            required=True,
+        ),
+        Hook(
+            ("cni_unshare_ex", "cni_unshare_ent"),
+            "birth and entry by unshare, and its refusals",
+            frozenset({NetnsCreate, NetnsCreateFailed, NetnsFound}) | _MOVES,
+            required=True,
+        ),
+        *_SHARED,
+        Hook(("cni_clone_exit", "cni_clone_enter"), "refusals of clone", frozenset({NetnsCreateFailed})),
+        Hook(("cni_clone3_exit", "cni_clone3_ent"), "refusals of clone3", frozenset({NetnsCreateFailed})),
+        _WORKQUEUE,
+    ),
+}
+"""Each tier's hooks; the tiers in the order of preference."""
+
+SNAPSHOT: Final = ("cni_host", "cni_snapshot", "cni_sweep")
+"""Programs that are run, not attached."""
+
+TRACEFS: Final = Path("/sys/kernel/tracing")
+
+
+def ensure_tracefs() -> None:
+    """Mounts tracefs where it is missing: libbpf looks up there what a tracepoint's number is.
+
+    Raises:
+        UnsupportedError: it is not mounted and cannot be.
+    """
+    if (TRACEFS / "events").exists() or Path("/sys/kernel/debug/tracing/events").exists():
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"nodev", os.fsencode(TRACEFS), b"tracefs", 0, None):
+        raise UnsupportedError(
+            f"cannot find the kernel's tracepoints: tracefs is not mounted and mounting it on {TRACEFS} failed "
+            f"({os.strerror(ctypes.get_errno())}); as root: mount -t tracefs nodev {TRACEFS}"
+        )
+
+
+def open_object(programs: list[str], wanted: EventTypes = NAMESPACE_EVENTS, ring_bytes: int | None = None) -> Object:
+    """Opens the compiled object and sets what must be known before it is loaded.
+
+    Args:
+        programs: those to load.
+        wanted: types of event to report; the code for the others never reaches the kernel.
+        ring_bytes: size of the ring buffer, a power of two and a multiple of the page size; the object's own if None.
+    """
+    code = importlib.resources.files(__package__).joinpath("cni.bpf.o")
+    try:
+        opened = Object(code.read_bytes(), programs)
+    except FileNotFoundError:
+        raise LoadError("cannot find the compiled BPF object cni.bpf.o beside the package: reinstall it") from None
+    mask = sum(1 << number for number, kind in enumerate(TYPES) if kind in wanted)
+    opened.map(".rodata").set_initial(mask.to_bytes(4, "little"))
+    opened.map("lost").check_value(LOST.size)
+    opened.map("lost").max_entries = possible_cpus()
+    if ring_bytes is not None:
+        opened.map("ring").max_entries = ring_bytes
+    return opened
+
+
+@dataclasses.dataclass
+class Attachment:
+    """A loaded object with its hooks attached.
+
+    Attributes:
+        tier: name of the set of hooks.
+        object: what is loaded.
+        missing: hooks that could not be had, and why.
+    """
+
+    tier: str
+    object: Object
+    missing: dict[Hook, CollectorError]
+    _links: list[Link]
+
+    def detach(self) -> None:
+        """Ends the reporting; what was reported stays in the ring."""
+        while self._links:
+            self._links.pop().close()
+
+    def close(self) -> None:
+        """Detaches, and takes everything out of the kernel."""
+        self.detach()
+        self.object.close()
+
+
+def attach(tier: str | None, wanted: EventTypes, ring_bytes: int) -> Attachment:
+    """Loads and attaches the first tier that works here.
+
+    Args:
+        tier: the only tier to try; None tries all.
+        wanted: types of event to report.
+        ring_bytes: size of the ring buffer.
+
+    Raises:
+        CollectorError: no tier works; the last one's reason.
+    """
+    if tier is not None and tier not in TIERS:
+        raise UnsupportedError(f"there is no tier {tier!r}: choose one of {', '.join(TIERS)}")
+    refusals: list[CollectorError] = []
+    for name in [tier] if tier else TIERS:
+        try:
+            return _attach_tier(name, wanted, ring_bytes)
+        except PrivilegeError:
+            raise
+        except CollectorError as error:
+            refusals.append(error)
+    raise refusals[-1]
+
+
+def _attach_tier(tier: str, wanted: EventTypes, ring_bytes: int) -> Attachment:
+    ensure_tracefs()
+    hooks = [hook for hook in TIERS[tier] if hook.feeds & wanted]
+    missing: dict[Hook, CollectorError] = {}
+    try:
+        loaded = _load(hooks, wanted, ring_bytes)
+    except LoadError:
+        # One program that this kernel refuses must not cost the others.
+        missing = {hook: error for hook in hooks if (error := probe(hook))}
+        _require(missing)
+        hooks = [hook for hook in hooks if hook not in missing]
+        loaded = _load(hooks, wanted, ring_bytes)
+    attachment = Attachment(tier, loaded, missing, [])
+    try:
+        if loaded.program("cni_host").run():
+            raise UnsupportedError("cannot tell which network namespace is the host's: the first task was not found")
+        for hook in hooks:
+            links: list[Link] = []
+            try:
+                for program in hook.programs:
+                    links.append(loaded.program(program).attach())
+            except AttachError as error:
+                for link in links:
+                    link.close()
+                missing[hook] = error
+            else:
+                attachment._links.extend(links)
+        _require(missing)
+    except BaseException:
+        attachment.close()
+        raise
+    return attachment
+
+
+def _load(hooks: list[Hook], wanted: EventTypes, ring_bytes: int) -> Object:
+    loaded = open_object([*SNAPSHOT, *(name for hook in hooks for name in hook.programs)], wanted, ring_bytes)
+    try:
+        loaded.load()
+    except BaseException:
+        loaded.close()
+        raise
+    return loaded
+
+
+def _require(missing: dict[Hook, CollectorError]) -> None:
+    for hook, error in missing.items():
+        if hook.required:
+            raise error
+
+
+def probe(hook: Hook) -> CollectorError | None:
+    """Loads and attaches one hook alone, and lets go of it again; says what stood in the way."""
+    try:
+        ensure_tracefs()
+        loaded = open_object(list(hook.programs), ring_bytes=1 << 16)
+    except CollectorError as error:
+        return error
+    links: list[Link] = []
+    try:
+        loaded.load()
+        for program in hook.programs:
+            links.append(loaded.program(program).attach())
+    except CollectorError as error:
+        return error
+    finally:
+        for link in links:
+            link.close()
+        loaded.close()
+    return None
+
+
+def probe_all() -> Iterator[tuple[str, Hook, CollectorError | None]]:
+    """Tries every hook of every tier: tier, hook, and what stood in the way."""
+    for tier, hooks in TIERS.items():
+        for hook in hooks:
+            yield tier, hook, probe(hook)
