@@ -84,6 +84,7 @@ struct cgroup {
 
 struct css_set {
 	struct cgroup_subsys_state *subsys[16];
+	struct css_set *dom_cset;
 	struct cgroup *dfl_cgrp;
 };
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import mmap
 import threading
@@ -133,6 +132,8 @@ class Collector:
 
     async def _batches(self) -> AsyncGenerator[list[Event], None]:
         """The same on an event loop."""
+        import asyncio  # here, because importing it takes as long as all the rest
+
         session = self._begin()
         loop = asyncio.get_running_loop()
         try:

@@ -8,16 +8,20 @@ A package adds one of its own with, in its pyproject.toml:
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .errors import CollectorError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP: Final = "cni_collector.collectors"
 
 
 def available() -> dict[str, EntryPoint]:
     """The registered collectors by name; nothing is imported yet."""
+    from importlib.metadata import entry_points  # here, because importing it is slow and seldom needed
+
     return {point.name: point for point in entry_points(group=GROUP)}
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 from .bpf import Object
 from .events import Event, Netns, NetnsFound
@@ -15,8 +15,7 @@ Mounts = frozenset[tuple[str, int, str]]
 """Mounts of network namespaces: id of the mount, inode number of the namespace, path."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """One namespace that exists.
 
     Attributes:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import dataclasses
-import importlib.resources
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from .bpf import Link, Object, possible_cpus
 from .errors import AttachError, CollectorError, LoadError, PrivilegeError, UnsupportedError
@@ -30,8 +28,7 @@ NAMESPACE_EVENTS: Final[EventTypes] = frozenset(filter(None, TYPES))
 """Every type of event that the kernel side reports, and so can leave out."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Hook:
+class Hook(NamedTuple):
     """Programs that together see one kind of fact.
 
     Attributes:
@@ -80,6 +77,9 @@ TIERS: Final[dict[str, tuple[Hook, ...]]] = {
 SNAPSHOT: Final = ("cni_host", "cni_snapshot", "cni_sweep")
 """Programs that are run, not attached."""
 
+OBJECT: Final = Path(__file__).with_name("cni.bpf.o")
+"""The compiled kernel side; `make bpf` builds it."""
+
 TRACEFS: Final = Path("/sys/kernel/tracing")
 
 
@@ -107,11 +107,10 @@ def open_object(programs: list[str], wanted: EventTypes = NAMESPACE_EVENTS, ring
         wanted: types of event to report; the code for the others never reaches the kernel.
         ring_bytes: size of the ring buffer, a power of two and a multiple of the page size; the object's own if None.
     """
-    code = importlib.resources.files(__package__).joinpath("cni.bpf.o")
     try:
-        opened = Object(code.read_bytes(), programs)
+        opened = Object(OBJECT.read_bytes(), programs)
     except FileNotFoundError:
-        raise LoadError("cannot find the compiled BPF object cni.bpf.o beside the package: reinstall it") from None
+        raise LoadError(f"cannot find the compiled BPF object {OBJECT}: reinstall the package") from None
     mask = sum(1 << number for number, kind in enumerate(TYPES) if kind in wanted)
     opened.map(".rodata").set_initial(mask.to_bytes(4, "little"))
     opened.map("lost").check_value(LOST.size)
@@ -121,7 +120,6 @@ def open_object(programs: list[str], wanted: EventTypes = NAMESPACE_EVENTS, ring
     return opened
 
 
-@dataclasses.dataclass
 class Attachment:
     """A loaded object with its hooks attached.
 
@@ -131,10 +129,24 @@ class Attachment:
         missing: hooks that could not be had, and why.
     """
 
-    tier: str
-    object: Object
-    missing: dict[Hook, CollectorError]
-    _links: list[Link]
+    def __init__(self, tier: str, loaded: Object, missing: dict[Hook, CollectorError]) -> None:
+        self.tier = tier
+        self.object = loaded
+        self.missing = missing
+        self._links: list[Link] = []
+
+    def attach(self, hook: Hook) -> None:
+        """Attaches all programs of a hook, or none: then the hook is missing."""
+        links: list[Link] = []
+        try:
+            for program in hook.programs:
+                links.append(self.object.program(program).attach())
+        except AttachError as error:
+            for link in links:
+                link.close()
+            self.missing[hook] = error
+        else:
+            self._links.extend(links)
 
     def detach(self) -> None:
         """Ends the reporting; what was reported stays in the ring."""
@@ -183,21 +195,12 @@ def _attach_tier(tier: str, wanted: EventTypes, ring_bytes: int) -> Attachment:
         _require(missing)
         hooks = [hook for hook in hooks if hook not in missing]
         loaded = _load(hooks, wanted, ring_bytes)
-    attachment = Attachment(tier, loaded, missing, [])
+    attachment = Attachment(tier, loaded, missing)
     try:
         if loaded.program("cni_host").run():
             raise UnsupportedError("cannot tell which network namespace is the host's: the first task was not found")
         for hook in hooks:
-            links: list[Link] = []
-            try:
-                for program in hook.programs:
-                    links.append(loaded.program(program).attach())
-            except AttachError as error:
-                for link in links:
-                    link.close()
-                missing[hook] = error
-            else:
-                attachment._links.extend(links)
+            attachment.attach(hook)
         _require(missing)
     except BaseException:
         attachment.close()
@@ -225,21 +228,17 @@ def probe(hook: Hook) -> CollectorError | None:
     """Loads and attaches one hook alone, and lets go of it again; says what stood in the way."""
     try:
         ensure_tracefs()
-        loaded = open_object(list(hook.programs), ring_bytes=1 << 16)
+        attachment = Attachment("", open_object(list(hook.programs), ring_bytes=1 << 16), {})
     except CollectorError as error:
         return error
-    links: list[Link] = []
     try:
-        loaded.load()
-        for program in hook.programs:
-            links.append(loaded.program(program).attach())
+        attachment.object.load()
+        attachment.attach(hook)
     except CollectorError as error:
         return error
     finally:
-        for link in links:
-            link.close()
-        loaded.close()
-    return None
+        attachment.close()
+    return attachment.missing.get(hook)
 
 
 def probe_all() -> Iterator[tuple[str, Hook, CollectorError | None]]:

@@ -1,0 +1,5 @@
+"""`python -m cni_collector`."""
+
+from .cli import run
+
+run()

@@ -1,0 +1,48 @@
+"""`cni-collector check`: what works on this machine."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+
+import click
+
+from ..errors import CollectorError, PrivilegeError
+from ..tiers import TIERS, Hook, probe_all
+
+
+@click.command()
+def check() -> None:
+    """Say what works here, hook by hook.
+
+    Every hook is loaded, attached and let go of. Where one does not work, what is lost by it and the reason are told.
+    Exits with 1 if nothing can be collected.
+    """
+    offered = []
+    for tier, results in itertools.groupby(probe_all(), key=lambda result: result[0]):
+        click.echo(f"tier {tier}")
+        usable = True
+        for _, hook, error in results:
+            usable = usable and not (error and hook.required)
+            click.echo(_line(hook, error))
+        click.echo(f"  tier {tier}: " + (click.style("works", fg="green") if usable else click.style("does not work", fg="red")))
+        if usable:
+            offered.append(tier)
+    if not offered:
+        click.echo(f"nothing can be collected here (tried: {', '.join(TIERS)})", err=True)
+        sys.exit(1)
+    click.echo(f"cni-collector watch will use: {offered[0]}")
+
+
+def _line(hook: Hook, error: CollectorError | None) -> str:
+    names = "+".join(hook.programs)
+    if error is None:
+        return f"  {click.style('ok', fg='green')}       {hook.gives}  ({names})"
+    lost = "needed" if hook.required else "lost by it"
+    return f"  {click.style('missing', fg='red')}  {hook.gives} ({lost})  ({names})\n           {error}{_mend(error)}"
+
+
+def _mend(error: CollectorError) -> str:
+    if isinstance(error, PrivilegeError) or "Permission denied" not in str(error):
+        return ""
+    return "; run as root, and see whether a security policy (lockdown, seccomp) forbids it"
