@@ -1,0 +1,35 @@
+"""These tests need root and a kernel with BTF. Without them they fail: nothing here is skipped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .watching import Scene, Watch
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if any(Path(__file__).parent in item.path.parents for item in items):
+        if os.geteuid():
+            pytest.exit("tests/kernel needs root (tests/unit does not): sudo make test", 1)
+        if not Path("/sys/kernel/btf/vmlinux").exists():
+            pytest.exit("tests/kernel needs a kernel with BTF: /sys/kernel/btf/vmlinux is missing", 1)
+
+
+@pytest.fixture(scope="session")
+def watch() -> Iterator[Watch]:
+    """One `watch` for all tests that only look."""
+    with Watch() as running:
+        yield running
+        stop = running.stop()
+        assert stop.lost == 0
+
+
+@pytest.fixture()
+def scene(watch: Watch) -> Scene:
+    """What happens from here on."""
+    watch.settle()
+    return Scene(watch)
