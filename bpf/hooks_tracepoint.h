@@ -40,7 +40,7 @@ int cni_setns_enter(struct trace_event_raw_sys_enter *ctx)
 
 	if (nstype && !(nstype & CLONE_NEWNET))
 		return 0;
-	target = target_of(ctx->args[0], &ns);
+	target = target_of(ctx->args[0], nstype, &ns);
 	if (!nstype && target == TARGET_OTHER)
 		return 0;
 	its = call_begins(CALL_SETNS);

@@ -71,8 +71,11 @@ static __always_inline enum target pidfd_target(const struct file *file, unsigne
 	return TARGET_NETNS;
 }
 
-/* What a descriptor of the current task leads to, as setns() is about to look it up. */
-static __always_inline enum target target_of(__u32 fd, struct netns *ns)
+/*
+ * What a descriptor of the current task leads to, as setns() is about to look it up. A pidfd leads somewhere
+ * only when the kinds of namespaces are named.
+ */
+static __always_inline enum target target_of(__u32 fd, __u32 nstype, struct netns *ns)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct fdtable *fdt = task->files->fdt;
@@ -93,7 +96,7 @@ static __always_inline enum target target_of(__u32 fd, struct netns *ns)
 		netns_at((void *)common - bpf_core_field_offset(struct net, ns), ns);
 		return TARGET_NETNS;
 	}
-	if (is_pidfd(file, magic))
+	if (nstype && is_pidfd(file, magic))
 		return pidfd_target(file, magic, ns);
 	return TARGET_OTHER;
 }

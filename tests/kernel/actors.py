@@ -127,8 +127,10 @@ class Puppet:
         """Lets the child go on for the last time, if it waits; reaps it, and returns what it returned."""
         with contextlib.suppress(BrokenPipeError):
             self.say(None)
-        value = self.hear()
-        status = self._reap()
+        try:
+            value = self.hear()
+        finally:
+            status = self._reap()
         assert status == 0
         return value
 
