@@ -57,28 +57,24 @@ static __always_inline struct task_state *state_of(struct task_struct *task, boo
 	return bpf_task_storage_get(&tasks, task, NULL, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
 }
 
-/*
- * From here on the namespace is known, and its end will be reported. Says whether it was unknown.
- * One that finds no room can never be reported destroyed: that event is lost now.
- */
-static __always_inline bool track(const struct net *net, const struct netns *ns, __u64 born)
+/* From here on the namespace is known, and its end will be reported. -EEXIST: it was known before. */
+static __always_inline long track(const struct net *net, const struct netns *ns, __u64 born, bool reported)
 {
 	struct tracked entry = {
 		.net = (__u64)net,
 		.born = born,
 		.inum = ns->inum,
 		.userns = ns->userns,
+		.reported = reported,
 	};
-	long error = bpf_map_update_elem(&tracked, &ns->cookie, &entry, BPF_NOEXIST);
 
-	if (error && error != -EEXIST && wanted(RECORD_NETNS_DESTROY))
-		count_lost(RECORD_NETNS_DESTROY);
-	return error != -EEXIST;
+	return bpf_map_update_elem(&tracked, &ns->cookie, &entry, BPF_NOEXIST);
 }
 
 /*
- * A namespace was born. One that the snapshot met before its creator had returned has been reported as
- * found, and is not born a second time.
+ * A namespace was born. One that the snapshot met before its creator had returned is reported as found, and
+ * not born a second time. One that there is no room to track can never be reported destroyed: that event is
+ * lost now.
  */
 static __always_inline void born(struct task_struct *creator, const struct net *net,
 				 const struct netns *ns, const struct netns *prev, enum cause cause)
@@ -89,9 +85,11 @@ static __always_inline void born(struct task_struct *creator, const struct net *
 		.subject = *ns,
 		.other = *prev,
 	};
-	bool unknown = track(net, ns, bpf_ktime_get_boot_ns());
+	long error = track(net, ns, bpf_ktime_get_boot_ns(), true);
 
-	if (wanted(RECORD_NETNS_CREATE) && (unknown || !wanted(RECORD_NETNS_FOUND)))
+	if (error && error != -EEXIST && wanted(RECORD_NETNS_DESTROY))
+		count_lost(RECORD_NETNS_DESTROY);
+	if (wanted(RECORD_NETNS_CREATE) && (error != -EEXIST || !wanted(RECORD_NETNS_FOUND)))
 		report_task(creator, &fact);
 }
 
@@ -179,6 +177,9 @@ static __always_inline void refused(struct task_struct *task, enum record_type t
 		report_task(task, &fact);
 }
 
+/* Set when the snapshot begins: what was born before then, it finds. */
+static bool walked;
+
 /*
  * A namespace whose birth was not seen, met while a task came back from creating it: the call began
  * before the collector did.
@@ -187,10 +188,12 @@ static __always_inline void met(struct task_struct *task)
 {
 	struct fact fact = { .type = RECORD_NETNS_FOUND };
 
+	if (!walked)
+		return;
 	netns_of(task, &fact.subject);
 	if (is_host(&fact.subject) || bpf_map_lookup_elem(&tracked, &fact.subject.cookie))
 		return;
-	if (track(task->nsproxy->net_ns, &fact.subject, 0) && wanted(RECORD_NETNS_FOUND))
+	if (!track(task->nsproxy->net_ns, &fact.subject, 0, true) && wanted(RECORD_NETNS_FOUND))
 		report_task(task, &fact);
 }
 

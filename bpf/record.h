@@ -86,6 +86,7 @@ struct tracked {
 	__u64 born; /* 0: it existed before it was seen */
 	__u32 inum;
 	__u32 userns;
+	__u64 reported; /* not 0: an event in the ring says that it exists */
 };
 
 #endif

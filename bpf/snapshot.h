@@ -49,12 +49,17 @@ static long track_next(__u32 index, struct walk *walk)
 {
 	const struct net *net;
 	struct netns ns;
+	long error;
 
 	if (walk->at == walk->head || !walk->at)
 		return 1;
 	net = (void *)walk->at - bpf_core_field_offset(struct net, list);
 	netns_at(net, &ns);
-	track(net, &ns, 0);
+	error = track(net, &ns, 0, false);
+	if (error && error != -EEXIST) {
+		count_lost(RECORD_NETNS_FOUND);
+		count_lost(RECORD_NETNS_DESTROY);
+	}
 	walk->at = BPF_CORE_READ(net, list.next);
 	return 0;
 }
@@ -66,7 +71,10 @@ static long track_next(__u32 index, struct walk *walk)
  */
 static __always_inline void track_all(void)
 {
-	struct walk walk = {
+	struct walk walk;
+
+	walked = true;
+	walk = (struct walk){
 		.at = BPF_CORE_READ(host_net, list.next),
 		.head = BPF_CORE_READ(host_net, list.prev),
 	};

@@ -207,6 +207,12 @@ class Collector:
                 self._fail(session, error)
                 raise
 
+    def _put_back(self, events: list[Event]) -> None:
+        """Keeps what a reader has left of a batch, for the next one."""
+        if events:
+            with self._lock:
+                self._pending.appendleft(events)
+
     def _finish(self, session: Session) -> None:
         """Reads what is left, so that nothing need stay open for whoever comes to fetch it."""
         try:
@@ -233,13 +239,21 @@ class EventStream:
 
     def __iter__(self) -> Iterator[Event]:
         for batch in self._collector.batches():
-            yield from batch
+            events = iter(batch)
+            try:
+                yield from events
+            finally:
+                self._collector._put_back(list(events))
 
     async def __aiter__(self) -> AsyncGenerator[Event, None]:
         batches = self._collector._batches()
         try:
             async for batch in batches:
-                for event in batch:
-                    yield event
+                events = iter(batch)
+                try:
+                    for event in events:
+                        yield event
+                finally:
+                    self._collector._put_back(list(events))
         finally:
             await batches.aclose()

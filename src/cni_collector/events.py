@@ -22,7 +22,7 @@ class Event(msgspec.Struct, frozen=True, gc=False, tag_field="type", omit_defaul
     time: str
     """When it happened: RFC 3339, UTC, nanoseconds."""
     netns: Netns | None = None
-    """The namespace that this is a fact about; never the host's."""
+    """The namespace that this is a fact about. The host's is one only as the target of a refused attempt."""
     prev: Netns | None = None
     """Where the task was before; for a refused attempt, where it still is."""
     next: Netns | None = None

@@ -49,7 +49,7 @@ STATE: Final = struct.Struct("=QIII")
 STATE_EPOCH: Final = 12
 STATE_READY: Final = 16
 """Offsets of the two fields of `struct state` that Python writes."""
-TRACKED: Final = struct.Struct("=QQII")
+TRACKED: Final = struct.Struct("=QQIIQ")
 """`struct tracked`."""
 
 _ERRORS: Final = {**errno.errorcode, 512: "ERESTARTSYS", 513: "ERESTARTNOINTR", 524: "ENOTSUPP"}

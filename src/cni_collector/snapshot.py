@@ -87,9 +87,9 @@ def take(loaded: Object, decoder: Decoder) -> list[Found]:
     names = before & mounted()
     found = []
     for key, value in tracked:
-        _address, born, inum, userns = TRACKED.unpack(value)
-        if born:
-            continue  # reported as created
+        _address, _born, inum, userns, reported = TRACKED.unpack(value)
+        if reported:
+            continue
         cookie = int.from_bytes(key, "little")
         members = tasks.get(cookie, [])
         found.append(

@@ -46,8 +46,10 @@ class Hook(NamedTuple):
 
 
 _MOVES: Final[EventTypes] = frozenset({NetnsEnter, NetnsExit})
+_BIRTHS: Final[EventTypes] = frozenset({NetnsCreate, NetnsFound, NetnsDestroy})
+"""Only what is known to exist can be reported destroyed."""
 _SHARED: Final = (
-    Hook(("cni_fork",), "birth and entry by clone", frozenset({NetnsCreate}) | _MOVES, required=True),
+    Hook(("cni_fork",), "birth and entry by clone", _BIRTHS | _MOVES, required=True),
     Hook(("cni_exit",), "exit of tasks that end inside", frozenset({NetnsExit})),
 )
 _WORKQUEUE: Final = Hook(("cni_clean_end", "cni_clean_start"), "destruction", frozenset({NetnsDestroy}))
@@ -63,7 +65,7 @@ TIERS: Final[dict[str, tuple[Hook, ...]]] = {
         Hook(
             ("cni_unshare_ex", "cni_unshare_ent"),
             "birth and entry by unshare, and its refusals",
-            frozenset({NetnsCreate, NetnsCreateFailed, NetnsFound}) | _MOVES,
+            _BIRTHS | _MOVES | {NetnsCreateFailed},
             required=True,
         ),
         *_SHARED,
@@ -80,7 +82,7 @@ SNAPSHOT: Final = ("cni_host", "cni_snapshot", "cni_sweep")
 OBJECT: Final = Path(__file__).with_name("cni.bpf.o")
 """The compiled kernel side; `make bpf` builds it."""
 
-TRACEFS: Final = Path("/sys/kernel/tracing")
+TRACEFS: Final = "/sys/kernel/tracing"
 
 
 def ensure_tracefs() -> None:
@@ -89,7 +91,7 @@ def ensure_tracefs() -> None:
     Raises:
         UnsupportedError: it is not mounted and cannot be.
     """
-    if (TRACEFS / "events").exists() or Path("/sys/kernel/debug/tracing/events").exists():
+    if any(os.path.exists(f"{place}/events") for place in (TRACEFS, "/sys/kernel/debug/tracing")):
         return
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(b"nodev", os.fsencode(TRACEFS), b"tracefs", 0, None):
@@ -184,7 +186,6 @@ def attach(tier: str | None, wanted: EventTypes, ring_bytes: int) -> Attachment:
 
 
 def _attach_tier(tier: str, wanted: EventTypes, ring_bytes: int) -> Attachment:
-    ensure_tracefs()
     hooks = [hook for hook in TIERS[tier] if hook.feeds & wanted]
     missing: dict[Hook, CollectorError] = {}
     try:
@@ -199,6 +200,7 @@ def _attach_tier(tier: str, wanted: EventTypes, ring_bytes: int) -> Attachment:
     try:
         if loaded.program("cni_host").run():
             raise UnsupportedError("cannot tell which network namespace is the host's: the first task was not found")
+        ensure_tracefs()
         for hook in hooks:
             attachment.attach(hook)
         _require(missing)
@@ -227,12 +229,12 @@ def _require(missing: dict[Hook, CollectorError]) -> None:
 def probe(hook: Hook) -> CollectorError | None:
     """Loads and attaches one hook alone, and lets go of it again; says what stood in the way."""
     try:
-        ensure_tracefs()
         attachment = Attachment("", open_object(list(hook.programs), ring_bytes=1 << 16), {})
     except CollectorError as error:
         return error
     try:
         attachment.object.load()
+        ensure_tracefs()
         attachment.attach(hook)
     except CollectorError as error:
         return error

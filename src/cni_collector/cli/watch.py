@@ -89,8 +89,7 @@ def watch(
     try:
         _write(collector, _chooser(frozenset(pid), frozenset(netns)), _json_lines if as_json else _table_lines, count)
     except BrokenPipeError:
-        # Whoever read us has gone: an end, not a failure. What Python would still flush goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        pass  # whoever read us has gone: an end, not a failure
     finally:
         collector.stop()
 
@@ -116,9 +115,8 @@ def _chooser(pids: frozenset[int], namespaces: frozenset[int]) -> Choose | None:
 
 
 def _write(collector: Collector, choose: Choose | None, form: Format, count: int | None) -> None:
-    out = sys.stdout.buffer
     if form is _table_lines:
-        out.write(header(_COLUMNS).encode() + b"\n")
+        _put(header(_COLUMNS).encode() + b"\n")
     left = count
     for batch in collector.batches():
         if choose:
@@ -129,8 +127,14 @@ def _write(collector: Collector, choose: Choose | None, form: Format, count: int
             if not left:
                 collector.stop()
         if batch:
-            out.write(form(batch))
-            out.flush()
+            _put(form(batch))
+
+
+def _put(text: bytes) -> None:
+    """Writes all of it, however often a signal cuts a write short. (Buffered writers lose a part of it then.)"""
+    rest = memoryview(text)
+    while rest:
+        rest = rest[os.write(sys.stdout.fileno(), rest) :]
 
 
 def _first(batch: list[Event], count: int) -> list[Event]:

@@ -1,0 +1,67 @@
+"""`python -m bench`: measures everything and prints the table. The exit code says only whether it could be measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable
+
+import click
+
+from cni_collector import Collector, CollectorError, CollectorStart, __version__
+
+from . import idle, live, reading, startup, storm
+from .table import Row, table
+from .tracers import tracers
+
+
+@click.command()
+@click.option("--idle", "idle_seconds", default=60.0, show_default=True, metavar="SECONDS", help="How long to idle.")
+@click.option(
+    "--live", "live_seconds", default=5.0, show_default=True, metavar="SECONDS", help="How long a paced run is."
+)
+@click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1), help="Of paced runs and storms.")
+@click.option(
+    "--only", multiple=True, type=click.Choice(["reading", "live", "idle", "startup", "storm"]), help="Parts to run."
+)
+def main(idle_seconds: float, live_seconds: float, repeats: int, only: tuple[str, ...]) -> None:
+    """Measure what the collector costs, beside bpftrace where it is installed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))  # what was started is ended on the way out
+    start = _opening()
+    subjects = tracers()
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "reading": lambda: reading.rows(3 * repeats),
+        "live": lambda: live.rows(subjects, live_seconds, repeats),
+        "idle": lambda: idle.rows(subjects, idle_seconds),
+        "startup": lambda: startup.rows(subjects, 10),
+        "storm": lambda: storm.rows(subjects, repeats),
+    }
+    rows: list[Row] = []
+    for name, part in parts.items():
+        if not only or name in only:
+            print(f"measuring: {name}", file=sys.stderr)
+            rows += part()
+    print(
+        f"cni-collector {__version__}, tier {start.tier}, Linux {start.kernel} {start.arch}, {os.cpu_count()} CPUs, "
+        f"{platform.python_implementation()} {platform.python_version()}; medians (min-max)\n"
+    )
+    print(table(rows))
+
+
+def _opening() -> CollectorStart:
+    """Prove that there is something to measure."""
+    with Collector("bench") as collector:
+        start = next(iter(collector.events()))
+    assert isinstance(start, CollectorStart)
+    assert start.host_netns
+    if os.stat("/proc/self/ns/net").st_ino != start.host_netns.inum:
+        raise CollectorError("cannot measure here: run in the host's network namespace, not in a container's")
+    return start
+
+
+try:
+    main()
+except (CollectorError, RuntimeError, OSError) as error:
+    sys.exit(f"bench: {error}")

@@ -1,0 +1,65 @@
+"""Both readers on the real ring: the same records, in the same order, in chunks, across its end."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from cni_collector import Collector, NetnsEnter, NetnsExit, ring
+
+from .actors import CLONE_NEWNET, a_netns, act, setns
+
+PAIRS = 1009
+
+
+@pytest.fixture(params=[ring.MappedRing, ring.LibbpfRing])
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr("cni_collector.session.reader", request.param)
+    return request.param
+
+
+def test_a_storm_through_a_ring_that_wraps_many_times(reader: Any) -> None:
+    """Storms that just fit, each read before the next: every record arrives once and in order."""
+    rounds, seen = 7, []
+    with a_netns() as (holder, _), Collector(ring_bytes=1 << 18) as collector:
+        fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
+
+        def storm() -> None:
+            home = os.open("/proc/self/ns/net", os.O_RDONLY)
+            for _ in range(PAIRS):
+                setns(fd, CLONE_NEWNET)
+                setns(home, CLONE_NEWNET)
+
+        batches = collector.batches()
+        for _ in range(rounds):
+            pid, _ = act(storm)
+            mine: list[type] = []
+            while len(mine) < 2 * PAIRS:
+                mine += [type(event) for event in next(batches) if event.pid == pid]
+            seen.append(mine)
+        os.close(fd)
+    assert all(mine == [NetnsEnter, NetnsExit] * PAIRS for mine in seen)
+    assert collector.stats.undecodable == 0
+    assert collector.stats.lost == 0
+
+
+def test_chunks(reader: Any) -> None:
+    """No batch is larger than a chunk, and none is empty."""
+    with a_netns() as (holder, _), Collector() as collector:
+        fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
+
+        def storm() -> None:
+            home = os.open("/proc/self/ns/net", os.O_RDONLY)
+            for _ in range(PAIRS):
+                setns(fd, CLONE_NEWNET)
+                setns(home, CLONE_NEWNET)
+
+        pid, _ = act(storm)
+        os.close(fd)
+        collector.stop()
+        batches = list(collector.batches())
+    assert all(batches)
+    assert max(map(len, batches)) <= 512
+    assert sum(event.pid == pid for batch in batches for event in batch) == 2 * PAIRS

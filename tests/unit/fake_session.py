@@ -1,0 +1,92 @@
+"""A session without a kernel: what it reports is up to the test."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import select
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from cni_collector.events import CollectorStart, CollectorStop, Event
+from cni_collector.session import Stats
+
+
+class FakeSession:
+    """Stands in for `cni_collector.session.Session`.
+
+    Attributes:
+        script: what each reading gives: a batch, an error to raise, or a function that gives the batch.
+        start_error: raised in place of attaching.
+        waited: set once somebody waits, or polls the descriptor.
+    """
+
+    def __init__(self) -> None:
+        self.script: collections.deque[list[Event] | Exception | Callable[[], list[Event]]] = collections.deque()
+        self.start_error: Exception | None = None
+        self.waited = threading.Event()
+        self.arguments: tuple[Any, ...] = ()
+        self.detached = 0
+        self.opening: list[Event] = [CollectorStart("opening")]
+        self.closed = False
+        self._received = 0
+        self._bell, self._ringer = os.pipe()
+        os.set_blocking(self._bell, False)
+
+    def start(self, *arguments: Any) -> FakeSession:
+        """In place of the class."""
+        self.arguments = arguments
+        if self.start_error:
+            raise self.start_error
+        return self
+
+    def report(self, *events: Event) -> None:
+        """The kernel reports, and wakes who waits."""
+        self.script.append(list(events))
+        os.write(self._ringer, b"!")
+
+    def read(self) -> list[Event]:
+        assert not self.closed
+        if not self.detached:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._bell, 4096)
+        if not self.script:
+            return []
+        step = self.script.popleft()
+        if self.script:
+            os.write(self._ringer, b"!")
+        if isinstance(step, Exception):
+            raise step
+        batch = step if isinstance(step, list) else step()
+        self._received += len(batch)
+        return batch
+
+    def closing(self) -> CollectorStop:
+        return CollectorStop("closing", events=self._received, lost=0)
+
+    def stats(self) -> Stats:
+        assert not self.closed
+        return Stats(received=self._received)
+
+    def fileno(self) -> int:
+        self.waited.set()
+        return self._bell
+
+    def wait(self) -> None:
+        self.waited.set()
+        select.select([self._bell], [], [])
+
+    def detach(self) -> None:
+        self.detached += 1
+        os.write(self._ringer, b"!")
+
+    def close(self) -> None:
+        assert not self.closed
+        self.closed = True
+
+    def dispose(self) -> None:
+        """Closes what the test has left."""
+        os.close(self._bell)
+        os.close(self._ringer)

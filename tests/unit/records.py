@@ -1,0 +1,46 @@
+"""Records as the C compiler lays them out (bpf/record.h), built without the help of what they test."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+
+import pytest
+
+from cni_collector.record import Decoder
+
+NETNS = struct.Struct("@BBHIQQQIIIIIIQIIQQ16s")
+NETNS_FIELDS = (
+    "type cause error userns time cookie other_cookie inum other_inum pid tid ppid uid cgroup hierarchy entered_tid "
+    "lifetime teardown comm"
+).split()
+CGROUP = struct.Struct("@BBHIQ")
+CGROUP_SIZE = 2048
+
+BOOT = 1_000_000_000 * 1_767_323_045  # 2026-01-02T03:04:05Z
+
+
+def netns_record(**fields: int | bytes) -> bytes:
+    """A `struct netns_record`; fields that are not given are zero."""
+    values = dict.fromkeys(NETNS_FIELDS, 0) | {"comm": b""} | fields
+    return NETNS.pack(*(values[name] for name in NETNS_FIELDS))
+
+
+def cgroup_record(*names: bytes, ident: int = 0, hierarchy: int = 0, level: int | None = None) -> bytes:
+    """A `struct cgroup_record` as the snapshot writes it: up to the last name, the leaf's being the first."""
+    text = b"".join(name + b"\0" for name in names)
+    return CGROUP.pack(0, len(names) if level is None else level, len(text), hierarchy, ident) + text
+
+
+def full(record: bytes) -> bytes:
+    """A cgroup's record as it comes out of the ring: always of the same size, what is behind the names being old."""
+    return record.ljust(CGROUP_SIZE, b"x")
+
+
+def decoder(boot_time: int = BOOT, forget: Callable[[], None] = lambda: None) -> Decoder:
+    """A decoder on a machine that was booted at `boot_time`, in nanoseconds since 1970."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: boot_time + 7)
+        patch.setattr(time, "clock_gettime_ns", lambda _clock: 7)
+        return Decoder(forget)

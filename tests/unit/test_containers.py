@@ -1,0 +1,107 @@
+"""Container and pod from cgroup paths, as the runtimes write them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cni_collector.containers import identify
+
+ID = "1f" * 32
+OUTER = "2e" * 32
+POD = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"
+POD_ = POD.replace("-", "_")
+STATIC = "6d" * 16
+
+BURSTABLE = f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{POD_}.slice"
+GUARANTEED = f"/kubepods.slice/kubepods-pod{POD_}.slice"
+CGROUPFS = f"/kubepods/burstable/pod{POD}"
+KIND = f"kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-pod{POD_}.slice"
+PODMAN_POD = f"/machine.slice/machine-libpod_pod_{OUTER}.slice"
+ROOTLESS = "/user.slice/user-1000.slice/user@1000.service"
+
+PATHS: dict[str, tuple[str | None, str | None]] = {
+    # cgroupfs driver: containerd, cri-dockerd
+    f"/kubepods/pod{POD}/{ID}": (ID, POD),
+    f"{CGROUPFS}/{ID}": (ID, POD),
+    f"/kubepods/besteffort/pod{STATIC}/{ID}": (ID, STATIC),
+    CGROUPFS: (None, POD),
+    # systemd driver, containerd
+    f"{BURSTABLE}/cri-containerd-{ID}.scope": (ID, POD),
+    f"{GUARANTEED}/cri-containerd-{ID}.scope": (ID, POD),
+    f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{STATIC}.slice/cri-containerd-{ID}.scope": (ID, STATIC),
+    BURSTABLE: (None, POD),
+    # CRI-O
+    f"{BURSTABLE}/crio-{ID}.scope": (ID, POD),
+    f"{CGROUPFS}/crio-{ID}": (ID, POD),
+    # docker, cri-dockerd
+    f"{BURSTABLE}/docker-{ID}.scope": (ID, POD),
+    f"/system.slice/docker-{ID}.scope": (ID, None),
+    f"/docker/{ID}": (ID, None),
+    f"{ROOTLESS}/user.slice/docker-{ID}.scope": (ID, None),
+    # drivers of containerd and kubelet that do not match
+    f"/system.slice/containerd.service/kubepods-burstable-pod{POD_}.slice:cri-containerd:{ID}": (ID, POD),
+    f"/system.slice/containerd.service/kubepods-pod{STATIC}.slice:cri-containerd:{ID}": (ID, STATIC),
+    # containerd without CRI
+    f"/default/{ID}": (ID, None),
+    f"/system.slice/nerdctl-{ID}.scope": (ID, None),
+    # podman
+    f"/machine.slice/libpod-{ID}.scope": (ID, None),
+    f"{PODMAN_POD}/libpod-{ID}.scope": (ID, None),
+    f"/libpod_parent/libpod-{ID}": (ID, None),
+    f"/system.slice/web.service/libpod-payload-{ID}": (ID, None),
+    f"{ROOTLESS}/user.slice/libpod-{ID}.scope": (ID, None),
+    f"{ROOTLESS}/user.slice/user-libpod_pod_{OUTER}.slice/libpod-{ID}.scope": (ID, None),
+    # kind: the pod inside, not the node around it
+    f"/docker/{OUTER}/{KIND}/cri-containerd-{ID}.scope": (ID, POD),
+    f"/system.slice/docker-{OUTER}.scope/{KIND}/cri-containerd-{ID}.scope": (ID, POD),
+    f"/machine.slice/libpod-{OUTER}.scope/container/{KIND}/cri-containerd-{ID}.scope": (ID, POD),
+    f"/docker/{OUTER}/kubelet{CGROUPFS}/{ID}": (ID, POD),
+    f"/docker/{OUTER}/kubelet.slice/kubelet.service": (OUTER, None),
+    f"/docker/{OUTER}/{KIND}": (None, POD),
+    f"{BURSTABLE}/cri-containerd-{OUTER}.scope/docker/{ID}": (ID, POD),
+    # levels below the container's
+    f"{BURSTABLE}/crio-{ID}.scope/container": (ID, POD),
+    f"{BURSTABLE}/crio-{ID}.scope/container/exec": (ID, POD),
+    f"/machine.slice/libpod-{ID}.scope/container/init.scope": (ID, None),
+    f"{BURSTABLE}/cri-containerd-{ID}.scope/a/b/c/d/system.slice/x.service": (ID, POD),
+    # monitors are no part of the container that they watch
+    f"{BURSTABLE}/crio-conmon-{ID}.scope": (None, POD),
+    f"{CGROUPFS}/crio-conmon-{ID}": (None, POD),
+    f"/machine.slice/libpod-conmon-{ID}.scope": (None, None),
+    f"{PODMAN_POD}/libpod-conmon-{ID}.scope": (None, None),
+    # what names neither
+    "/lxc.payload.web/init.scope": (None, None),
+    "/lxc.monitor.web": (None, None),
+    "/machine.slice/machine-web.scope/payload": (None, None),
+    "/machine.slice/machine-web.scope/supervisor": (None, None),
+    f"/kata_{ID}": (None, None),
+    f"{BURSTABLE}/kata_{ID}": (None, POD),
+    f"{ROOTLESS}/app.slice/run-u1.scope": (None, None),
+    "/": (None, None),
+    "": (None, None),
+    # nearly a name
+    f"/docker/{ID}0": (None, None),
+    f"/docker/{ID[:-1]}": (None, None),
+    f"/docker/{ID.upper()}": (None, None),
+    f"/system.slice/docker-{ID}.service": (None, None),
+    f"/kubepods/pod{POD}0/x": (None, None),
+}
+
+TEXT = st.binary().map(lambda raw: raw.decode("utf-8", "replace"))
+LIKELY = st.sampled_from([ID, "docker-", ".scope", ":cri-containerd:", "pod", POD, POD_, STATIC, ".slice", "/", "\n", "crio-"])
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_identities(path: str) -> None:
+    assert identify(path) == PATHS[path]
+
+
+@given(st.one_of(TEXT, st.lists(st.one_of(LIKELY, TEXT)).map("".join)))
+def test_any_text_gives_ids_of_the_documented_shape_or_none(path: str) -> None:
+    container, pod = identify(path)
+    assert container is None or re.fullmatch("[0-9a-f]{64}", container)
+    assert pod is None or re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}", pod)

@@ -1,0 +1,165 @@
+"""Events as users see them: JSON, its schema, and the public names."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from types import NoneType
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cni_collector
+from cni_collector.events import (
+    AnyEvent,
+    CollectorStart,
+    CollectorStop,
+    Event,
+    Lost,
+    Netns,
+    NetnsCreate,
+    NetnsCreateFailed,
+    NetnsDestroy,
+    NetnsEnter,
+    NetnsEnterFailed,
+    NetnsExit,
+    NetnsFound,
+    json_schema,
+)
+
+COMMON = (
+    "type time netns prev next cause error pid tid ppid uid comm userns cgroup container_id pod_uid".split()
+)  # in the order of the design
+OWN: dict[type[Event], tuple[str, str]] = {  # type, and the fields that only it has
+    NetnsCreate: ("netns_create", ""),
+    NetnsEnter: ("netns_enter", ""),
+    NetnsExit: ("netns_exit", "entered_tid"),
+    NetnsDestroy: ("netns_destroy", "lifetime_ns teardown_ns"),
+    NetnsCreateFailed: ("netns_create_failed", ""),
+    NetnsEnterFailed: ("netns_enter_failed", ""),
+    NetnsFound: ("netns_found", "members name"),
+    Lost: ("lost", "count by_type"),
+    CollectorStart: ("collector_start", "schema version node boot_id kernel arch tier host_netns missing"),
+    CollectorStop: ("collector_stop", "events lost"),
+}
+NUMBERS, TEXTS = st.integers(1, 2**64 - 1), st.text(min_size=1)
+VALUES: dict[Any, st.SearchStrategy[Any]] = {
+    int: NUMBERS,
+    str: TEXTS,
+    Netns: st.builds(Netns, NUMBERS, NUMBERS),
+    list[str]: st.lists(TEXTS, min_size=1),
+    dict[str, int]: st.dictionaries(TEXTS, NUMBERS, min_size=1),
+}
+
+
+def events(kind: type[Event], full: bool = False) -> st.SearchStrategy[Event]:
+    """Events of a type: all fields set, or any of them."""
+    values = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        if name in kind.__struct_fields__:
+            (plain,) = {*(typing.get_args(hint) if NoneType in typing.get_args(hint) else (hint,))} - {NoneType}
+            values[name] = VALUES[plain]
+    if full:
+        return st.fixed_dictionaries(values).map(lambda fields: kind(**fields))
+    return st.fixed_dictionaries({"time": values.pop("time")}, optional=values).map(lambda fields: kind(**fields))
+
+
+ANY = st.one_of(*map(events, OWN))
+
+
+def accepts(schema: dict[str, Any], node: Any, definitions: dict[str, Any]) -> bool:
+    """Whether a schema accepts a value: the part of JSON Schema that this one uses, and no unknown properties."""
+    schema = schema | definitions[schema["$ref"].removeprefix("#/$defs/")] if "$ref" in schema else schema
+    if "anyOf" in schema:
+        return any(accepts(option, node, definitions) for option in schema["anyOf"])
+    if "enum" in schema:
+        return node in schema["enum"]
+    match schema["type"]:
+        case "integer":
+            return isinstance(node, int)
+        case "string":
+            return isinstance(node, str)
+        case "array":
+            return isinstance(node, list) and all(accepts(schema["items"], item, definitions) for item in node)
+        case "object":
+            properties, other = schema.get("properties", {}), schema.get("additionalProperties")
+            return set(schema.get("required", ())) <= set(node) and all(
+                accepts(properties.get(key, other), value, definitions) for key, value in node.items()
+            )
+    raise AssertionError(f"not understood: {schema}")
+
+
+def test_every_event_class_is_one_of_any_event() -> None:
+    assert set(OWN) == set(typing.get_args(AnyEvent)) == set(Event.__subclasses__())
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_type_is_the_same_in_python_and_in_json(kind: type[Event]) -> None:
+    event = kind("now")
+    assert event.type == OWN[kind][0] == json.loads(msgspec.json.encode(event))["type"]
+
+
+@pytest.mark.parametrize("kind", OWN)
+@given(choice=st.data())
+def test_keys_keep_the_order_of_the_design(kind: type[Event], choice: st.DataObject) -> None:
+    event = choice.draw(events(kind, full=True))
+    assert list(json.loads(msgspec.json.encode(event))) == [*COMMON, *OWN[kind][1].split()]
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_what_does_not_apply_is_absent(kind: type[Event]) -> None:
+    assert msgspec.json.encode(kind("now")).decode() == f'{{"type":"{OWN[kind][0]}","time":"now"}}'
+
+
+def test_zero_is_told_where_it_is_an_answer() -> None:
+    assert json.loads(msgspec.json.encode(NetnsFound("now", uid=0, members=0))).keys() >= {"uid", "members"}
+    assert json.loads(msgspec.json.encode(CollectorStop("now", events=0, lost=0))).keys() >= {"events", "lost"}
+
+
+@given(ANY)
+def test_an_event_survives_json(event: Event) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(event), type=AnyEvent) == event
+
+
+@given(ANY)
+def test_the_schema_accepts_what_is_written(event: Event) -> None:
+    schema = json_schema()
+    assert accepts(schema, json.loads(msgspec.json.encode(event)), schema["$defs"])
+
+
+def test_the_schema_refuses_null_and_what_lacks_its_time() -> None:
+    schema = json_schema()
+    for line in ({"type": "netns_create"}, {"type": "netns_create", "time": "now", "cause": None}):
+        assert not accepts(schema, line, schema["$defs"])
+    assert "null" not in json.dumps(schema)
+
+
+@pytest.mark.parametrize("event", [Netns(1, 2), NetnsCreate("now")])
+def test_events_cannot_be_changed(event: Any) -> None:
+    with pytest.raises(AttributeError):
+        setattr(event, event.__struct_fields__[0], 3)
+
+
+@pytest.mark.parametrize("name", cni_collector.__all__)
+def test_public_names_exist_and_are_documented(name: str) -> None:
+    public = getattr(cni_collector, name)
+    if name in ("__version__", "AnyEvent"):  # values: nothing can carry a docstring
+        return
+    assert public.__dict__.get("__doc__") if inspect.isclass(public) else public.__doc__
+    for member, value in vars(public).items() if inspect.isclass(public) else ():
+        if not member.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+            assert value.__doc__, f"{name}.{member}"
+
+
+def test_all_is_sorted_and_complete() -> None:
+    assert cni_collector.__all__ == sorted(cni_collector.__all__)
+    public = {
+        name
+        for name, value in vars(cni_collector).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert public <= set(cni_collector.__all__)
