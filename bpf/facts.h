@@ -76,8 +76,8 @@ static __always_inline long track(const struct net *net, const struct netns *ns,
  * not born a second time. One that there is no room to track can never be reported destroyed: that event is
  * lost now.
  */
-static __always_inline void born(struct task_struct *creator, const struct net *net,
-				 const struct netns *ns, const struct netns *prev, enum cause cause)
+static __always_inline void born(struct task_struct *creator, const struct net *net, const struct netns *ns,
+				 const struct netns *prev, enum cause cause)
 {
 	struct fact fact = {
 		.type = RECORD_NETNS_CREATE,
@@ -117,8 +117,8 @@ static __always_inline void entered(struct task_struct *task, const struct netns
 }
 
 /* A task is no longer in a namespace. `next` is empty where it ended. */
-static __always_inline void left(struct task_struct *task, const struct netns *ns,
-				 const struct netns *next, enum cause cause)
+static __always_inline void left(struct task_struct *task, const struct netns *ns, const struct netns *next,
+				 enum cause cause)
 {
 	struct fact fact = {
 		.type = RECORD_NETNS_EXIT,
@@ -139,8 +139,8 @@ static __always_inline void left(struct task_struct *task, const struct netns *n
 }
 
 /* A task has gone from one namespace to another; the host's is nobody's subject. */
-static __always_inline void moved(struct task_struct *task, const struct netns *prev,
-				  const struct netns *now, enum cause cause)
+static __always_inline void moved(struct task_struct *task, const struct netns *prev, const struct netns *now,
+				  enum cause cause)
 {
 	if (!is_host(prev))
 		left(task, prev, now, cause);
@@ -162,8 +162,8 @@ static __always_inline void ended(struct task_struct *task)
 
 /* An attempt was refused. `target` is empty where it cannot be known. */
 static __always_inline void refused(struct task_struct *task, enum record_type type,
-				    const struct netns *target, const struct netns *prev,
-				    enum cause cause, long error)
+				    const struct netns *target, const struct netns *prev, enum cause cause,
+				    long error)
 {
 	struct fact fact = {
 		.type = type,
@@ -186,7 +186,7 @@ static bool walked;
  */
 static __always_inline void met(struct task_struct *task)
 {
-	struct fact fact = { .type = RECORD_NETNS_FOUND };
+	struct fact fact = {.type = RECORD_NETNS_FOUND};
 
 	if (!walked)
 		return;
@@ -209,11 +209,10 @@ static long report_if_gone(void *map, __u64 *cookie, struct tracked *entry, void
 {
 	const struct net *net = (const struct net *)entry->net;
 	__u64 now = bpf_ktime_get_boot_ns();
-	struct fact fact = { .type = RECORD_NETNS_DESTROY };
+	struct fact fact = {.type = RECORD_NETNS_DESTROY};
 	struct netns_record *record;
 
-	if (BPF_CORE_READ(net, net_cookie) == *cookie &&
-	    (__u64)BPF_CORE_READ(net, list.prev) != LIST_POISON2)
+	if (BPF_CORE_READ(net, net_cookie) == *cookie && (__u64)BPF_CORE_READ(net, list.prev) != LIST_POISON2)
 		return 0;
 	fact.subject.cookie = *cookie;
 	fact.subject.inum = entry->inum;

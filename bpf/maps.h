@@ -45,7 +45,8 @@ struct netns {
 	__u32 userns;
 };
 
-/* What is known of one task. It survives exec, also by a thread that is not the leader, and goes with the task. */
+/* What is known of one task. It survives exec, also by a thread that is not the leader, and goes with the
+ * task. */
 struct task_state {
 	struct netns prev; /* where it was when the call began */
 	struct netns target; /* where the call would lead, if the fd says so */

@@ -88,7 +88,7 @@ int cni_snapshot(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct seq_file *seq = ctx->meta->seq;
-	struct fact fact = { .type = RECORD_NETNS_FOUND };
+	struct fact fact = {.type = RECORD_NETNS_FOUND};
 	struct netns_record record = {};
 	struct cgroup *cgroup;
 	__u32 used;

@@ -4,9 +4,8 @@
 #define CNI_TASK_H
 
 /* One v1 controller's cgroup, if it is deeper. A controller that this kernel does not have costs nothing. */
-#define DEEPER(set, best, i)                                                       \
-	if (bpf_core_field_exists((set)->subsys[i]) &&                             \
-	    (set)->subsys[i]->cgroup->level > (best)->level)                       \
+#define DEEPER(set, best, i)                                                                            \
+	if (bpf_core_field_exists((set)->subsys[i]) && (set)->subsys[i]->cgroup->level > (best)->level) \
 		best = (set)->subsys[i]->cgroup;
 
 /*

@@ -19,9 +19,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             pytest.exit("tests/kernel needs a kernel with BTF: /sys/kernel/btf/vmlinux is missing", 1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def watch() -> Iterator[Watch]:
-    """One `watch` for all tests that only look."""
+    """One `watch` for all tests of a file that only look. Nothing may be lost to it."""
     with Watch() as running:
         yield running
         stop = running.stop()

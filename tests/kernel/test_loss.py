@@ -55,7 +55,7 @@ def test_emitted_and_lost_are_what_happened() -> None:
     )
 
 
-def test_a_watch_that_is_stopped_for_a_while(watch: Watch) -> None:
+def test_a_watch_that_is_stopped_for_a_while() -> None:
     """SIGSTOP: the ring overflows, and the stream tells by how much."""
     with a_netns() as (holder, _), Watch() as mine:
         fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
@@ -68,4 +68,3 @@ def test_a_watch_that_is_stopped_for_a_while(watch: Watch) -> None:
         lost = sum(event.count for event in mine.events if isinstance(event, Lost))
         assert lost == stop.lost > 0
         assert len(ours) + lost == 2 * (2 * PAIRS + REFUSALS)
-    watch.settle()

@@ -14,7 +14,7 @@ NETNS = struct.Struct("@BBHIQQQIIIIIIQIIQQ16s")
 NETNS_FIELDS = (
     "type cause error userns time cookie other_cookie inum other_inum pid tid ppid uid cgroup hierarchy entered_tid "
     "lifetime teardown comm"
-).split()
+)
 CGROUP = struct.Struct("@BBHIQ")
 CGROUP_SIZE = 2048
 
@@ -23,8 +23,9 @@ BOOT = 1_000_000_000 * 1_767_323_045  # 2026-01-02T03:04:05Z
 
 def netns_record(**fields: int | bytes) -> bytes:
     """A `struct netns_record`; fields that are not given are zero."""
-    values = dict.fromkeys(NETNS_FIELDS, 0) | {"comm": b""} | fields
-    return NETNS.pack(*(values[name] for name in NETNS_FIELDS))
+    names = NETNS_FIELDS.split()
+    values = dict.fromkeys(names, 0) | {"comm": b""} | fields
+    return NETNS.pack(*(values[name] for name in names))
 
 
 def cgroup_record(*names: bytes, ident: int = 0, hierarchy: int = 0, level: int | None = None) -> bytes:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import errno
 import importlib
-import io
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import msgspec
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,22 +53,42 @@ START, LOST, STOP = CollectorStart(TIME), Lost(TIME, count=3), CollectorStop(TIM
 HOSTILE = "\x1b]0;title\x07\x1b[31m\n\u202e"
 
 
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.main, arguments, prog_name="cni-collector", terminal_width=80)
+class Result(NamedTuple):
+    """How the command ended, and what it wrote."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    def events(self) -> list[Event]:
+        assert (self.exit_code, self.stderr) == (0, "")
+        return [msgspec.json.decode(line, type=AnyEvent) for line in self.stdout.splitlines()]
+
+
+Run = Callable[..., Result]
 
 
 @pytest.fixture
-def signals() -> Iterator[None]:
-    """What `watch` does to the process's signals ends with the test."""
+def run(capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Runs the command as the shell does, with real descriptors: `watch` writes to them without a buffer.
+
+    What it does to the signals of the process ends with the test.
+    """
+
+    def run_it(*arguments: str) -> Result:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments, prog_name="cni-collector", terminal_width=78)
+        return Result(ended.value.code, *capfd.readouterr())
+
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
-    yield
+    yield run_it
     signal.setitimer(signal.ITIMER_REAL, 0)
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
 @pytest.fixture
-def reported(session: FakeSession, signals: None) -> FakeSession:
+def reported(session: FakeSession) -> FakeSession:
     """What `watch` attaches to. It has two events to report; then the time is over."""
     session.opening = [START]
 
@@ -82,20 +100,15 @@ def reported(session: FakeSession, signals: None) -> FakeSession:
     return session
 
 
-def json_events(result: Result) -> list[Event]:
-    assert (result.exit_code, result.stderr) == (0, "")
-    return [msgspec.json.decode(line, type=AnyEvent) for line in result.stdout.splitlines()]
-
-
 @pytest.mark.parametrize("command", ["main", "watch", "list", "check"])
 @pytest.mark.parametrize("option", ["--help", "-h"])
-def test_help_is_as_pinned(command: str, option: str) -> None:
+def test_help_is_as_pinned(run: Run, command: str, option: str) -> None:
     result = run(*([] if command == "main" else [command]), option)
     assert result.exit_code == 0
     assert result.stdout == (HELP / f"{command}.txt").read_text(encoding="utf-8")
 
 
-def test_version() -> None:
+def test_version(run: Run) -> None:
     assert run("--version").stdout == f"cni-collector, version {VERSION}\n"
 
 
@@ -118,7 +131,7 @@ def test_version() -> None:
         "list extra",
     ],
 )
-def test_wrong_usage_exits_with_2_before_anything_is_attached(session: FakeSession, arguments: str) -> None:
+def test_wrong_usage_exits_with_2_before_anything_is_attached(run: Run, session: FakeSession, arguments: str) -> None:
     result = run(*arguments.split())
     assert (result.exit_code, result.stdout, session.arguments) == (2, "", ())
     assert "Error: " in result.stderr
@@ -149,8 +162,8 @@ def test_an_error_is_one_sentence_on_stderr_and_exits_with_1(
 
 
 @pytest.mark.parametrize("arguments", ["-o json", ""], ids=["asked for", "when piped"])
-def test_watch_writes_json_lines_until_the_stop(reported: FakeSession, arguments: str) -> None:
-    events = json_events(run("watch", *arguments.split()))
+def test_watch_writes_json_lines_until_the_stop(run: Run, reported: FakeSession, arguments: str) -> None:
+    events = run("watch", *arguments.split()).events()
     assert events == [START, BY_10, BY_20, CollectorStop("closing", events=2, lost=0)]
     assert reported.closed
 
@@ -166,7 +179,7 @@ def test_watch_writes_json_lines_until_the_stop(reported: FakeSession, arguments
     ],
 )
 def test_the_kernel_is_asked_only_for_the_types_that_are_wanted(
-    reported: FakeSession, arguments: str, kinds: frozenset[type[Event]]
+    run: Run, reported: FakeSession, arguments: str, kinds: frozenset[type[Event]]
 ) -> None:
     run("watch", *arguments.split())
     assert reported.arguments[0] == kinds
@@ -185,32 +198,31 @@ def test_the_kernel_is_asked_only_for_the_types_that_are_wanted(
     ],
 )
 def test_watch_writes_what_is_asked_for_and_how_it_ended(
-    reported: FakeSession, arguments: str, chosen: list[Event]
+    run: Run, reported: FakeSession, arguments: str, chosen: list[Event]
 ) -> None:
     reported.script.insert(1, [LOST])
-    events = json_events(run("watch", "-o", "json", *arguments.split()))
+    events = run("watch", "-o", "json", *arguments.split()).events()
     assert [event for event in events if event in (BY_10, BY_20)] == chosen
     assert [event.type for event in events if event not in chosen] == ["collector_start", "lost", "collector_stop"]
 
 
-def test_watch_ends_after_its_duration(session: FakeSession, signals: None) -> None:
-    events = json_events(run("watch", "-o", "json", "--duration", "0.01"))
+def test_watch_ends_after_its_duration(run: Run, session: FakeSession) -> None:
+    events = run("watch", "-o", "json", "--duration", "0.01").events()
     assert [event.type for event in events] == ["collector_start", "collector_stop"]
 
 
 def test_a_reader_that_goes_away_is_no_failure(
-    reported: FakeSession, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Run, reported: FakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    with io.TextIOWrapper(os.fdopen(writing, "wb")) as gone:
+    with os.fdopen(writing, "w") as gone:
         monkeypatch.setattr(sys, "stdout", gone)
-        cli.main(["watch", "-o", "json"], standalone_mode=False)
+        assert run("watch", "-o", "json") == (0, "", "")
     assert reported.closed
-    assert capsys.readouterr().err == ""
 
 
-def test_the_table_says_what_matters(reported: FakeSession) -> None:
+def test_the_table_says_what_matters(run: Run, reported: FakeSession) -> None:
     reported.opening = [CollectorStart(TIME, schema=1, version="1", tier="fentry", host_netns=Netns(1, 4026531840))]
     reported.script[0] = [
         NetnsEnter(TIME, A, Netns(1, 2), cause="setns", pid=10, tid=11, uid=0, comm="ip", container_id="1f" * 32),
@@ -232,7 +244,7 @@ def test_the_table_says_what_matters(reported: FakeSession) -> None:
 
 
 def test_nothing_that_a_terminal_would_obey_reaches_the_table(
-    reported: FakeSession, monkeypatch: pytest.MonkeyPatch
+    run: Run, reported: FakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     member = NetnsEnter(TIME, A, pid=10, comm=HOSTILE, cgroup=HOSTILE, pod_uid=HOSTILE)
     reported.script[0] = [member]
@@ -244,7 +256,7 @@ def test_nothing_that_a_terminal_would_obey_reaches_the_table(
         assert r"\x1b]0;title\x07\x1b[31m\n\u202e" in result.stdout
 
 
-@given(st.text(), st.integers(0, 20))
+@given(st.binary().map(lambda raw: raw.decode("utf-16", "replace")), st.integers(0, 20))
 def test_a_cell_is_always_printable_and_as_wide_as_its_column(text: str, width: int) -> None:
     assert printable(text).isprintable()
     line = row((Column("A", width), Column("B", 0)), [text, "|"])
@@ -293,7 +305,7 @@ def test_first_counts_only_events_about_namespaces(count: int, kept: list[Event]
     assert watch._first([START, BY_10, LOST, BY_20, STOP], count) == kept
 
 
-def test_list_as_json_has_the_fields_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_as_json_has_the_fields_of_events(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     member = NetnsEnter(TIME, A, pid=10, comm="sh", cgroup="/c", container_id="i", pod_uid="p")
     found = [Found(A, 7, 2, member, ("/run/netns/a",)), Found(B, 7, 0, None, ())]
     monkeypatch.setattr(list_, "existing", lambda: found)
@@ -305,11 +317,11 @@ def test_list_as_json_has_the_fields_of_events(monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
-def test_list_shows_a_namespace_that_nobody_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_shows_a_namespace_that_nobody_is_in(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(list_, "existing", lambda: [Found(B, 7, 0, None, ("/run/netns/a", "/b"))])
     heading, line = run("list").stdout.splitlines()
-    assert heading.split() == "COOKIE INUM TASKS PID COMM CONTAINER POD UID NAMES".split()
-    assert line.split() == "4098 4026532002 0 - - - - /run/netns/a /b".split()
+    assert heading.split() == ["COOKIE", "INUM", "TASKS", "PID", "COMM", "CONTAINER", "POD", "UID", "NAMES"]
+    assert line.split() == ["4098", "4026532002", "0", "-", "-", "-", "-", "/run/netns/a", "/b"]
 
 
 @pytest.mark.parametrize(
@@ -321,7 +333,7 @@ def test_list_shows_a_namespace_that_nobody_is_in(monkeypatch: pytest.MonkeyPatc
     ],
     ids=["everything works", "an optional hook is missing", "a required hook is missing"],
 )
-def test_check(monkeypatch: pytest.MonkeyPatch, fails: bool | None, code: int, told: list[str]) -> None:
+def test_check(run: Run, monkeypatch: pytest.MonkeyPatch, fails: bool | None, code: int, told: list[str]) -> None:
     hooks = TIERS["tracepoint"]
     broken = next((hook for hook in hooks if hook.required is fails), None)
 

@@ -187,9 +187,10 @@ def test_a_reader_sleeps_until_there_is_something(session: FakeSession, collecto
 def test_a_reader_that_fails_is_unhealthy_and_says_why_each_time(session: FakeSession, collector: Collector) -> None:
     collector.start()
     session.script.extend([[ONE], LayoutError("corrupt"), [TWO]])
-    seen: list[Event] = []
+    batches = collector.batches()
+    assert [next(batches), next(batches)] == [[START], [ONE]]
     with pytest.raises(LayoutError, match="corrupt"):
-        seen.extend(iter(collector.events()))
+        next(batches)
     assert not collector.healthy
     assert session.closed
     with pytest.raises(LayoutError, match="corrupt"):
@@ -205,11 +206,10 @@ def test_a_drain_that_fails_is_told_to_whoever_reads_after_what_was_read(
     session.script.extend([[ONE], LayoutError("corrupt")])
     collector.stop()
     assert session.closed
-    seen = []
+    batches = collector.batches()
+    assert [next(batches), next(batches)] == [[START], [ONE]]
     with pytest.raises(LayoutError, match="corrupt"):
-        for event in collector.events():
-            seen.append(event)  # noqa: PERF402 - what came before the error counts
-    assert seen == [START, ONE]
+        next(batches)
     assert collector.stats.received == 1
 
 
@@ -238,6 +238,18 @@ def test_a_reader_that_gives_up_after_the_stop_leaves_the_rest_to_the_next(
     batches.close()
     assert session.closed
     assert list(collector.events()) == [ONE, stop_event(1)]
+
+
+def test_a_reader_that_leaves_in_the_middle_of_a_batch_leaves_the_rest_to_the_next(
+    session: FakeSession, collector: Collector
+) -> None:
+    collector.start()
+    session.script.append([ONE, TWO])
+    for event in collector.events():
+        if event is ONE:
+            break
+    collector.stop()
+    assert list(collector.events()) == [TWO, stop_event(2)]
 
 
 def test_no_batch_is_empty(session: FakeSession, collector: Collector) -> None:
@@ -270,16 +282,17 @@ def test_async_for_gives_the_same_events(session: FakeSession, collector: Collec
 
 
 def test_async_for_that_is_left_makes_room_for_another_reader(session: FakeSession, collector: Collector) -> None:
-    async def first() -> Event:
+    async def first_two() -> list[Event]:
         stream = aiter(collector.events())
-        event = await anext(stream)
+        events = [await anext(stream), await anext(stream)]
         await stream.aclose()
-        return event
+        return events
 
     collector.start()
-    session.script.append([ONE])
-    assert asyncio.run(first()) == START
-    assert next(collector.batches()) == [ONE]
+    session.script.append([ONE, TWO])
+    assert asyncio.run(first_two()) == [START, ONE]
+    collector.stop()
+    assert list(collector.events()) == [TWO, stop_event(2)]
 
 
 def test_stats_are_live_and_stay_after_the_stop(session: FakeSession, collector: Collector) -> None:

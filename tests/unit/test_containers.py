@@ -19,7 +19,8 @@ STATIC = "6d" * 16
 BURSTABLE = f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{POD_}.slice"
 GUARANTEED = f"/kubepods.slice/kubepods-pod{POD_}.slice"
 CGROUPFS = f"/kubepods/burstable/pod{POD}"
-KIND = f"kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-pod{POD_}.slice"
+BEST_EFFORT = "kubelet-kubepods-besteffort"
+KIND = f"kubelet.slice/kubelet-kubepods.slice/{BEST_EFFORT}.slice/{BEST_EFFORT}-pod{POD_}.slice"
 PODMAN_POD = f"/machine.slice/machine-libpod_pod_{OUTER}.slice"
 ROOTLESS = "/user.slice/user-1000.slice/user@1000.service"
 
@@ -32,7 +33,10 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
     # systemd driver, containerd
     f"{BURSTABLE}/cri-containerd-{ID}.scope": (ID, POD),
     f"{GUARANTEED}/cri-containerd-{ID}.scope": (ID, POD),
-    f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{STATIC}.slice/cri-containerd-{ID}.scope": (ID, STATIC),
+    f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{STATIC}.slice/cri-containerd-{ID}.scope": (
+        ID,
+        STATIC,
+    ),
     BURSTABLE: (None, POD),
     # CRI-O
     f"{BURSTABLE}/crio-{ID}.scope": (ID, POD),
@@ -92,7 +96,9 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
 }
 
 TEXT = st.binary().map(lambda raw: raw.decode("utf-8", "replace"))
-LIKELY = st.sampled_from([ID, "docker-", ".scope", ":cri-containerd:", "pod", POD, POD_, STATIC, ".slice", "/", "\n", "crio-"])
+LIKELY = st.sampled_from(
+    [ID, "docker-", ".scope", ":cri-containerd:", "pod", POD, POD_, STATIC, ".slice", "/", "\n", "crio-"]
+)
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 
@@ -23,7 +24,7 @@ LAYOUTS = {  # the fields in the order of the format; those that Python reads as
     "cgroup_record": (record.CGROUP_RECORD, "type level length hierarchy id"),
     "lost": (record.LOST, "count"),
     "state": (record.STATE, "host_cookie host_inum cgroup_epoch ready"),
-    "tracked": (record.TRACKED, "net born inum userns"),
+    "tracked": (record.TRACKED, "net born inum userns reported"),
 }
 
 
@@ -43,7 +44,7 @@ def kernel_fields(struct_name: str, names: str) -> dict[str, Field]:
     fields = {}
     for name in names.split():
         parts = [members[part] for part in name.split("+")]
-        for one, following in zip(parts, parts[1:], strict=False):
+        for one, following in itertools.pairwise(parts):
             assert one.offset + one.size == following.offset, f"{name} cannot be read as one"
         fields[name] = Field(parts[0].offset, sum(part.size for part in parts))
     return fields

@@ -46,7 +46,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     (tmp_path / "events").mkdir()
     exists = os.path.exists
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(tiers, "TRACEFS", tmp_path)
+    monkeypatch.setattr(tiers, "TRACEFS", str(tmp_path))
     monkeypatch.setattr(os.path, "exists", lambda path: path == VMLINUX or exists(path))
     yield
     bpf.libbpf.cache_clear()
@@ -74,11 +74,11 @@ def hold(monkeypatch: pytest.MonkeyPatch, capabilities: int) -> None:
 
 def hide_tracefs(monkeypatch: pytest.MonkeyPatch, error: type[OSError]) -> None:
     """Has whoever looks for tracefs meet this error."""
-    missing = tiers.TRACEFS / "missing"  # nothing can be mounted there
+    missing = f"{tiers.TRACEFS}/missing"  # nothing can be mounted there
     stat = os.stat
 
     def look(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
-        if str(path).startswith((str(missing), "/sys/kernel/debug/")):
+        if str(path).startswith((missing, "/sys/kernel/debug/")):
             raise error(0, "hidden", str(path))
         return stat(path, *arguments, **options)
 
@@ -175,5 +175,5 @@ def test_a_package_without_its_object(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_a_tier_that_does_not_exist() -> None:
-    with pytest.raises(UnsupportedError, match="there is no tier 'best': choose one of .*tracepoint"):
+    with pytest.raises(UnsupportedError, match=r"there is no tier 'best': choose one of .*tracepoint"):
         Collector(tier="best").start()

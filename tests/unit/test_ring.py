@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import platform
 import struct
 import tempfile
@@ -29,9 +30,9 @@ class FakeRing:
 
     def __init__(self, position: int = 0) -> None:
         self.max_entries = PAGE
-        self._file = tempfile.TemporaryFile()
-        self._file.truncate(2 * PAGE + 2 * self.max_entries)
-        self.fd = self._file.fileno()
+        self.fd, path = tempfile.mkstemp()
+        os.unlink(path)
+        os.ftruncate(self.fd, 2 * PAGE + 2 * self.max_entries)
         self._memory = mmap.mmap(self.fd, 0)
         self._put(0, position)
         self._put(PAGE, position)
@@ -60,7 +61,7 @@ class FakeRing:
 
     def close(self) -> None:
         self._memory.close()
-        self._file.close()
+        os.close(self.fd)
 
     def _put(self, at: int, number: int) -> None:
         self._memory[at : at + 8] = number.to_bytes(8, "little")

@@ -96,15 +96,18 @@ def test_take_joins_namespaces_with_their_tasks_and_the_names_that_lasted(mounti
         cgroup_record(b"other", ident=2),
         netns_record(type=7, cookie=20, inum=200, pid=40, tid=40, cgroup=2),
     ]
-    mountinfo.write_bytes(ROOT + mount(b"/b", 41, b"net:[100]") + mount(b"/a", 42, b"net:[100]") + mount(b"/gone"))
+    lasting = mount(b"/b", 41, b"net:[100]") + mount(b"/a", 42, b"net:[100]")
+    mountinfo.write_bytes(ROOT + mount(b"/gone", root=b"net:[100]") + lasting)
 
     def iterate() -> bytes:
-        mountinfo.write_bytes(ROOT + mount(b"/new", 43, b"net:[200]") + b"".join(mountinfo.read_bytes().splitlines(True)[1:3]))
+        mountinfo.write_bytes(ROOT + lasting + mount(b"/new", 43, b"net:[200]"))
         return b"".join(records)
 
     def items(_key: int, _value: int) -> list[tuple[bytes, bytes]]:
-        tracked = [(20, 0, 200), (10, 0, 100), (30, 12345, 300)]  # cookie, time of a birth that was seen, inum
-        return [(struct.pack("=Q", cookie), struct.pack("=QQII", 1, born, inum, 7)) for cookie, born, inum in tracked]
+        tracked = [(20, 200, 0), (10, 100, 0), (30, 300, 1)]  # cookie, inum, whether an event has told of it
+        return [
+            (struct.pack("=Q", cookie), struct.pack("=QQIIQ", 1, 0, inum, 7, told)) for cookie, inum, told in tracked
+        ]
 
     loaded: Any = SimpleNamespace(
         program={"cni_snapshot": SimpleNamespace(iterate=iterate)}.__getitem__,

@@ -177,9 +177,12 @@ def _name(netns: Netns | None) -> str:
     return f"{netns.cookie}/{netns.inum}" if netns else ""
 
 
+_TOLD_ELSEWHERE = {"type", "time", "netns", "cause", "pid", "comm"}
+_FOR_JSON = {"userns", "cgroup", "ppid", "schema", "version", "node", "boot_id", "arch"}
+
+
 def _details(event: Event) -> list[tuple[str, str]]:
-    """What the other columns do not say, shortest first."""
-    told = {"type", "time", "netns", "cause", "pid", "comm", "userns", "cgroup", "ppid", "lifetime_ns", "teardown_ns"}
+    """What a person wants to know and the other columns do not say."""
     details = []
     for key, value in msgspec.to_builtins(event).items():
         if key == "tid" and value == event.pid:
@@ -190,6 +193,6 @@ def _details(event: Event) -> list[tuple[str, str]]:
             details.append((key, f"{value['cookie']}/{value['inum']}"))
         elif key == "container_id":
             details.append(("container", value[:12]))
-        elif key not in told and value not in ([], {}, ""):
+        elif key not in _TOLD_ELSEWHERE | _FOR_JSON:
             details.append((key, str(value)))
     return details

@@ -1,0 +1,75 @@
+# `make run` and `make test` set up everything they need. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+OBJECT := src/cni_collector/cni.bpf.o
+BPF := $(wildcard bpf/*.h bpf/*.c)
+CLANG ?= clang-14
+LLVM_OBJCOPY ?= llvm-objcopy-14
+CLANG_FORMAT ?= clang-format-14
+
+.PHONY: run test test-unit lint bpf bpf-check bench setup help clean
+
+run: setup ## show live events (needs root, uses sudo)
+	$(SUDO) $(BIN)/cni-collector watch
+
+test: $(VENV)/.dev packages-test ## run all tests (the kernel's need root, by sudo)
+	$(BIN)/python -m pytest tests/unit
+	$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider tests/kernel tests/docs
+
+test-unit: $(VENV)/.dev ## run the tests that need neither root nor BPF
+	$(BIN)/python -m pytest tests/unit
+
+lint: $(VENV)/.dev packages-bpf ## check types, style and format, of Python and C
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(CLANG_FORMAT) --dry-run -Werror $(BPF)
+
+bpf: packages-bpf ## rebuild the BPF object
+	cd bpf && $(CLANG) -O2 -g -target bpf -mcpu=v3 -Wall -Werror -I/usr/include/$(shell uname -m)-linux-gnu \
+		-ffile-prefix-map=$(CURDIR)/bpf=. -c cni.bpf.c -o ../$(OBJECT)
+	$(LLVM_OBJCOPY) --strip-debug --remove-section=.llvm_addrsig --remove-section=.rel.BTF.ext \
+		--remove-section=.rel.BTF $(OBJECT)
+
+bpf-check: ## rebuild the BPF object elsewhere, and compare it with the committed one
+	rm -rf build && mkdir -p build/elsewhere/src/cni_collector
+	cp -r Makefile bpf tools build/elsewhere
+	$(MAKE) -C build/elsewhere bpf
+	cmp $(OBJECT) build/elsewhere/$(OBJECT)
+	rm -rf build
+
+bench: $(VENV)/.dev ## print what speed and size are on this machine
+	$(SUDO) $(BIN)/python -m bench
+
+setup: $(VENV)/.run
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tools/packages python3-venv
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml | $(VENV)/bin/python
+	tools/packages libbpf1
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.PHONY: packages-test packages-bpf
+packages-test:
+	tools/packages iproute2 util-linux runc busybox-static
+
+packages-bpf:
+	tools/packages clang-14 llvm-14 clang-format-14 libbpf-dev linux-libc-dev
+
+help: ## list what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+clean: ## remove what was set up
+	rm -rf $(VENV) build dist
