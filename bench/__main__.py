@@ -39,15 +39,21 @@ def main(idle_seconds: float, live_seconds: float, repeats: int, only: tuple[str
         "storm": lambda: storm.rows(subjects, repeats),
     }
     rows: list[Row] = []
+    failed = False
     for name, part in parts.items():
         if not only or name in only:
             print(f"measuring: {name}", file=sys.stderr)
-            rows += part()
+            try:
+                rows += part()
+            except (CollectorError, RuntimeError, OSError) as error:
+                failed = True
+                print(f"bench: cannot measure {name}: {error}", file=sys.stderr)
     print(
         f"cni-collector {__version__}, tier {start.tier}, Linux {start.kernel} {start.arch}, {os.cpu_count()} CPUs, "
         f"{platform.python_implementation()} {platform.python_version()}; medians (min-max)\n"
     )
     print(table(rows))
+    sys.exit(failed)
 
 
 def _opening() -> CollectorStart:
@@ -63,5 +69,5 @@ def _opening() -> CollectorStart:
 
 try:
     main()
-except (CollectorError, RuntimeError, OSError) as error:
+except CollectorError as error:
     sys.exit(f"bench: {error}")

@@ -61,32 +61,30 @@ class Process:
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         if not self._is_ready.wait(PATIENCE) or not self.ready_ns:
-            self._process.kill()
             self._end()
-            raise RuntimeError(f"{' '.join(self._command)} did not begin: {self.errors.decode('utf-8', 'replace')}")
+            raise RuntimeError(f"{self._command[0]} did not begin: {self.errors.decode('utf-8', 'replace')}")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.send_signal(signal.SIGINT)
         self._end()
-        if self._process.returncode and not error:
+        if self._process.returncode not in (0, -signal.SIGINT) and not error:
             raise RuntimeError(f"{self._command[0]} failed: {self.errors.decode('utf-8', 'replace')}")
 
     def _end(self) -> None:
-        """Wait until the process is gone: detaching takes the kernel its time."""
-        try:
-            self._process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            raise
-        finally:
-            self._reader.join()
-            self._stderr.seek(0)
-            self.errors = self._stderr.read()
-            self._stderr.close()
+        """Stop the process and wait until it is gone: detaching takes the kernel its time."""
+        for number in [signal.SIGINT] * 5 + [signal.SIGKILL]:  # bpftrace now and then overhears the first
+            self._process.send_signal(number)
+            try:
+                self._process.wait(PATIENCE / 5)
+                break
+            except subprocess.TimeoutExpired:
+                pass
+        self._reader.join()
+        self._stderr.seek(0)
+        self.errors = self._stderr.read()
+        self._stderr.close()
 
     def _read(self) -> None:
         """Drains the output in large reads, so that the process never waits for its reader."""

@@ -20,6 +20,7 @@ from .table import Figures, Row
 PAIRS: Final = 15_000
 """Fills four fifths of the default ring: what others on the machine do needs some room too."""
 PATIENCE: Final = 30
+"""Seconds that one reading may take."""
 
 _READERS: Final = {"mapped ring": MappedRing, "libbpf's reader": LibbpfRing}
 _FORMS: Final = {"objects": 0.7, "JSON lines": 1.0}
@@ -70,14 +71,11 @@ class _Filled:
         """Read what one filling put there; microseconds of this thread's CPU time for each event."""
         left = 2 * PAIRS
         encode = self._encoder.encode_lines
-        watchdog = threading.Timer(
-            PATIENCE, self._collector.stop
-        )  # else waiting would never end if events were missing
+        watchdog = threading.Timer(PATIENCE, self._collector.stop)  # ends the waiting should events be missing
         watchdog.start()
         with open("/dev/null", "wb") as out:
             start = time.thread_time_ns()
-            while left > 0:
-                batch = next(self._batches)
+            while left > 0 and (batch := next(self._batches, None)):
                 left -= len(batch)
                 if as_json:
                     out.write(encode(batch))

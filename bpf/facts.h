@@ -35,7 +35,7 @@ static __always_inline void describe_fact(const struct fact *fact, struct netns_
 }
 
 /* Into the ring, or into the count of what was lost: never neither. */
-static __noinline int report_task(struct task_struct *task, const struct fact *fact)
+static __always_inline void report_task(struct task_struct *task, const struct fact *fact)
 {
 	struct cgroup *cgroup = cgroup_of(task);
 	struct netns_record *record;
@@ -44,11 +44,18 @@ static __noinline int report_task(struct task_struct *task, const struct fact *f
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
 		count_lost(fact->type);
-		return 0;
+		return;
 	}
 	describe_fact(fact, record);
 	describe_task(task, cgroup, record);
 	bpf_ringbuf_submit(record, 0);
+}
+
+/* A fact about the current task. A global function: verified once, not at each of its callers. */
+__noinline int report(struct fact *fact)
+{
+	if (fact)
+		report_task(bpf_get_current_task_btf(), fact);
 	return 0;
 }
 
@@ -76,8 +83,8 @@ static __always_inline long track(const struct net *net, const struct netns *ns,
  * not born a second time. One that there is no room to track can never be reported destroyed: that event is
  * lost now.
  */
-static __always_inline void born(struct task_struct *creator, const struct net *net, const struct netns *ns,
-				 const struct netns *prev, enum cause cause)
+static __always_inline void born(const struct net *net, const struct netns *ns, const struct netns *prev,
+				 enum cause cause)
 {
 	struct fact fact = {
 		.type = RECORD_NETNS_CREATE,
@@ -90,23 +97,14 @@ static __always_inline void born(struct task_struct *creator, const struct net *
 	if (error && error != -EEXIST && wanted(RECORD_NETNS_DESTROY))
 		count_lost(RECORD_NETNS_DESTROY);
 	if (wanted(RECORD_NETNS_CREATE) && (error != -EEXIST || !wanted(RECORD_NETNS_FOUND)))
-		report_task(creator, &fact);
+		report(&fact);
 }
 
-/* A task is now in a namespace, and will leave it by moving or by ending. */
-static __always_inline void entered(struct task_struct *task, const struct netns *ns,
-				    const struct netns *prev, enum cause cause)
+/* A task that is now in a namespace will leave it, by moving or by ending. */
+static __always_inline void will_leave(struct task_struct *task)
 {
-	struct fact fact = {
-		.type = RECORD_NETNS_ENTER,
-		.cause = cause,
-		.subject = *ns,
-		.other = *prev,
-	};
 	struct task_state *its;
 
-	if (wanted(RECORD_NETNS_ENTER))
-		report_task(task, &fact);
 	if (!wanted(RECORD_NETNS_EXIT))
 		return;
 	its = state_of(task, true);
@@ -116,9 +114,39 @@ static __always_inline void entered(struct task_struct *task, const struct netns
 		count_lost(RECORD_NETNS_EXIT);
 }
 
-/* A task is no longer in a namespace. `next` is empty where it ended. */
-static __always_inline void left(struct task_struct *task, const struct netns *ns, const struct netns *next,
-				 enum cause cause)
+/* The current task is now in a namespace. */
+static __always_inline void entered(const struct netns *ns, const struct netns *prev, enum cause cause)
+{
+	struct fact fact = {
+		.type = RECORD_NETNS_ENTER,
+		.cause = cause,
+		.subject = *ns,
+		.other = *prev,
+	};
+
+	if (wanted(RECORD_NETNS_ENTER))
+		report(&fact);
+	will_leave(bpf_get_current_task_btf());
+}
+
+/* A child of the current task was born into a namespace. */
+static __always_inline void child_entered(struct task_struct *child, const struct netns *ns,
+					  const struct netns *prev)
+{
+	struct fact fact = {
+		.type = RECORD_NETNS_ENTER,
+		.cause = CAUSE_CLONE,
+		.subject = *ns,
+		.other = *prev,
+	};
+
+	if (wanted(RECORD_NETNS_ENTER))
+		report_task(child, &fact);
+	will_leave(child);
+}
+
+/* The current task is no longer in a namespace. `next` is empty where it ended. */
+static __always_inline void left(const struct netns *ns, const struct netns *next, enum cause cause)
 {
 	struct fact fact = {
 		.type = RECORD_NETNS_EXIT,
@@ -130,40 +158,39 @@ static __always_inline void left(struct task_struct *task, const struct netns *n
 
 	if (!wanted(RECORD_NETNS_EXIT))
 		return;
-	its = state_of(task, false);
+	its = state_of(bpf_get_current_task_btf(), false);
 	if (its) {
 		fact.entered_tid = its->entered_tid;
 		its->entered_tid = 0;
 	}
-	report_task(task, &fact);
+	report(&fact);
 }
 
-/* A task has gone from one namespace to another; the host's is nobody's subject. */
-static __always_inline void moved(struct task_struct *task, const struct netns *prev, const struct netns *now,
-				  enum cause cause)
+/* The current task has gone from one namespace to another; the host's is nobody's subject. */
+static __always_inline void moved(const struct netns *prev, const struct netns *now, enum cause cause)
 {
 	if (!is_host(prev))
-		left(task, prev, now, cause);
+		left(prev, now, cause);
 	if (!is_host(now))
-		entered(task, now, prev, cause);
+		entered(now, prev, cause);
 }
 
-/* A task has ended. Only one that had entered leaves: others merely inherited their netns. */
-static __always_inline void ended(struct task_struct *task)
+/* The current task is ending. Only one that had entered leaves: others merely inherited their netns. */
+static __always_inline void ended(void)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_state *its = state_of(task, false);
 	struct netns ns, nowhere = {};
 
 	if (!its || !its->entered_tid)
 		return;
 	netns_of(task, &ns);
-	left(task, &ns, &nowhere, CAUSE_EXIT);
+	left(&ns, &nowhere, CAUSE_EXIT);
 }
 
-/* An attempt was refused. `target` is empty where it cannot be known. */
-static __always_inline void refused(struct task_struct *task, enum record_type type,
-				    const struct netns *target, const struct netns *prev, enum cause cause,
-				    long error)
+/* An attempt of the current task was refused. `target` is empty where it cannot be known. */
+static __always_inline void refused(enum record_type type, const struct netns *target,
+				    const struct netns *prev, enum cause cause, long error)
 {
 	struct fact fact = {
 		.type = type,
@@ -174,18 +201,19 @@ static __always_inline void refused(struct task_struct *task, enum record_type t
 	};
 
 	if (wanted(type))
-		report_task(task, &fact);
+		report(&fact);
 }
 
 /* Set when the snapshot begins: what was born before then, it finds. */
 static bool walked;
 
 /*
- * A namespace whose birth was not seen, met while a task came back from creating it: the call began
+ * A namespace whose birth was not seen, met while the current task came back from creating it: the call began
  * before the collector did.
  */
-static __always_inline void met(struct task_struct *task)
+static __always_inline void met(void)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct fact fact = {.type = RECORD_NETNS_FOUND};
 
 	if (!walked)
@@ -194,7 +222,7 @@ static __always_inline void met(struct task_struct *task)
 	if (is_host(&fact.subject) || bpf_map_lookup_elem(&tracked, &fact.subject.cookie))
 		return;
 	if (!track(task->nsproxy->net_ns, &fact.subject, 0, true) && wanted(RECORD_NETNS_FOUND))
-		report_task(task, &fact);
+		report(&fact);
 }
 
 /*

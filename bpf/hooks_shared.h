@@ -3,7 +3,7 @@
 #ifndef CNI_HOOKS_SHARED_H
 #define CNI_HOOKS_SHARED_H
 
-/* kernel_clone() has made a task, which does not run yet: parent and child are both at rest. */
+/* kernel_clone() has made a task, which does not run yet. The parent is the current task. */
 SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(cni_fork, struct task_struct *parent, struct task_struct *child)
 {
@@ -14,16 +14,16 @@ int BPF_PROG(cni_fork, struct task_struct *parent, struct task_struct *child)
 		return 0;
 	netns_of(parent, &prev);
 	netns_of(child, &now);
-	born(parent, net, &now, &prev, CAUSE_CLONE);
-	entered(child, &now, &prev, CAUSE_CLONE);
+	born(net, &now, &prev, CAUSE_CLONE);
+	child_entered(child, &now, &prev);
 	return 0;
 }
 
-/* do_exit(), before exit_task_namespaces(): the task still is where it was. */
+/* do_exit() of the current task, before exit_task_namespaces(): it still is where it was. */
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(cni_exit, struct task_struct *task)
 {
-	ended(task);
+	ended();
 	return 0;
 }
 

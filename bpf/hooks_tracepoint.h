@@ -16,9 +16,9 @@ static __always_inline struct task_state *call_begins(enum call call)
 }
 
 /* The state that the same call left at its beginning, if it did. */
-static __always_inline struct task_state *call_ends(struct task_struct *task, enum call call)
+static __always_inline struct task_state *call_ends(enum call call)
 {
-	struct task_state *its = state_of(task, false);
+	struct task_state *its = state_of(bpf_get_current_task_btf(), false);
 
 	if (!its || its->call != call)
 		return NULL;
@@ -53,7 +53,7 @@ SEC("?tp/syscalls/sys_exit_setns")
 int cni_setns_exit(struct trace_event_raw_sys_exit *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct task_state *its = call_ends(task, CALL_SETNS);
+	struct task_state *its = call_ends(CALL_SETNS);
 	struct netns prev, now;
 
 	if (!its)
@@ -61,13 +61,13 @@ int cni_setns_exit(struct trace_event_raw_sys_exit *ctx)
 	prev = its->prev;
 	if (ctx->ret < 0) {
 		now = its->target;
-		refused(task, RECORD_NETNS_ENTER_FAILED, &now, &prev, CAUSE_SETNS, -ctx->ret);
+		refused(RECORD_NETNS_ENTER_FAILED, &now, &prev, CAUSE_SETNS, -ctx->ret);
 		return 0;
 	}
 	if (task->nsproxy->net_ns->net_cookie == prev.cookie)
 		return 0;
 	netns_of(task, &now);
-	moved(task, &prev, &now, CAUSE_SETNS);
+	moved(&prev, &now, CAUSE_SETNS);
 	return 0;
 }
 
@@ -83,21 +83,21 @@ SEC("?tp/syscalls/sys_exit_unshare")
 int cni_unshare_ex(struct trace_event_raw_sys_exit *ctx)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct task_state *its = call_ends(task, CALL_UNSHARE);
+	struct task_state *its = call_ends(CALL_UNSHARE);
 	struct netns prev, now, nothing = {};
 
 	if (!its) {
-		met(task);
+		met();
 		return 0;
 	}
 	prev = its->prev;
 	if (ctx->ret < 0) {
-		refused(task, RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_UNSHARE, -ctx->ret);
+		refused(RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_UNSHARE, -ctx->ret);
 		return 0;
 	}
 	netns_of(task, &now);
-	born(task, task->nsproxy->net_ns, &now, &prev, CAUSE_UNSHARE);
-	moved(task, &prev, &now, CAUSE_UNSHARE);
+	born(task->nsproxy->net_ns, &now, &prev, CAUSE_UNSHARE);
+	moved(&prev, &now, CAUSE_UNSHARE);
 	return 0;
 }
 
@@ -123,14 +123,13 @@ int cni_clone3_ent(struct trace_event_raw_sys_enter *ctx)
 
 static __always_inline int clone_ends(struct trace_event_raw_sys_exit *ctx)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct task_state *its = call_ends(task, CALL_CLONE);
+	struct task_state *its = call_ends(CALL_CLONE);
 	struct netns prev, nothing = {};
 
 	if (!its || ctx->ret >= 0)
 		return 0;
 	prev = its->prev;
-	refused(task, RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_CLONE, -ctx->ret);
+	refused(RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_CLONE, -ctx->ret);
 	return 0;
 }
 

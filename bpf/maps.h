@@ -6,8 +6,13 @@
 /* Set before loading: a bit for each record type. The verifier removes the code of the others. */
 const volatile __u32 wanted_types = ~0U;
 
-/* Keeps struct cgroup_record, which no map names, in the object's BTF for the layout test. */
+/* Where the snapshot writes a path. */
 struct cgroup_record scratch;
+
+/* These keep what no map names in the object's BTF, for the layout test. */
+struct netns_record *keep_netns_record;
+enum record_type keep_record_type;
+enum cause keep_cause;
 struct state state SEC(".data.state") = {};
 
 struct {

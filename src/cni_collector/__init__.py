@@ -1,10 +1,10 @@
 """True events about network namespaces, from the kernel.
 
-    from cni_collector import Collector
+from cni_collector import Collector
 
-    with Collector("cni") as collector:
-        for event in collector.events():
-            print(event.type, event.netns, event.pid, event.comm)
+with Collector("cni") as collector:
+    for event in collector.events():
+        print(event.type, event.netns, event.pid, event.comm)
 """
 
 from .collector import Collector, EventStream

@@ -168,9 +168,7 @@ class Program:
             LoadError: the kernel cannot run programs of this kind on request.
         """
         options = _TestRun(size=ctypes.sizeof(_TestRun))
-        failed = libbpf().bpf_prog_test_run_opts(
-            libbpf().bpf_program__fd(self._handle), ctypes.byref(options)
-        )
+        failed = libbpf().bpf_prog_test_run_opts(libbpf().bpf_program__fd(self._handle), ctypes.byref(options))
         if failed:
             raise LoadError(f"cannot run {self.name}: {os.strerror(-failed)}")
         return int(options.result)
@@ -187,9 +185,7 @@ class Program:
         if link:
             library.bpf_link__destroy(link)
         if fd < 0:
-            raise AttachError(
-                f"cannot iterate with {self.name}: {os.strerror(-fd)}", self.name, self.hook, -fd
-            )
+            raise AttachError(f"cannot iterate with {self.name}: {os.strerror(-fd)}", self.name, self.hook, -fd)
         with os.fdopen(fd, "rb", buffering=0) as stream:
             return b"".join(iter(lambda: stream.read(1 << 18), b""))
 

@@ -193,12 +193,12 @@ class Collector:
     def _next(self, session: Session) -> list[Event] | None:
         """The next batch; an empty one where it is time to wait, None at the end."""
         with self._lock:
-            if self._error:
-                raise self._error
             if self._stopping and not session.closed:
                 self._finish(session)
             if self._pending:
                 return self._pending.popleft()
+            if self._error:
+                raise self._error
             if session.closed:
                 return None
             try:

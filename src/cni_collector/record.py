@@ -52,7 +52,8 @@ STATE_READY: Final = 16
 TRACKED: Final = struct.Struct("=QQIIQ")
 """`struct tracked`."""
 
-_ERRORS: Final = {**errno.errorcode, 512: "ERESTARTSYS", 513: "ERESTARTNOINTR", 524: "ENOTSUPP"}
+_ERRORS: Final = {**errno.errorcode, 35: "EDEADLK", 95: "EOPNOTSUPP", 524: "ENOTSUPP"}
+"""Names of errors as the kernel's sources give them, where there are two, or Python has none."""
 _NOWHERE: Final = (None, None, None)
 _CACHE: Final = 1 << 16
 _SECOND: Final = 1_000_000_000
@@ -128,7 +129,7 @@ class Decoder:
         self._namespaces = _Namespaces()
         self._places = _Places(forget)
         self._offset = 0
-        self._second_start = 0
+        self._second_start = -_SECOND
         self._second_text = ""
         self.set_clock()
 
@@ -164,7 +165,7 @@ class Decoder:
         Whatever the bytes are, nothing is raised: what makes no sense is counted in `undecodable`.
         """
         try:
-            if size == NETNS_RECORD.size:
+            if size == NETNS_RECORD.size and buffer[offset] != CGROUP:  # the snapshot cuts paths to any size
                 return self._netns_event(buffer, offset)
             self._cgroup(bytes(buffer[offset : offset + size]))
         except (ValueError, IndexError, struct.error, OverflowError):
@@ -206,7 +207,19 @@ class Decoder:
         other = self._namespaces.get(other_cookie) or self.netns(other_cookie, other_inum)
         if kind == ENTER:
             return NetnsEnter(
-                text, subject, other, None, cause, None, pid, tid, ppid, uid, self._comms[comm], userns, *self._places[cgroup]
+                text,
+                subject,
+                other,
+                None,
+                cause,
+                None,
+                pid,
+                tid,
+                ppid,
+                uid,
+                self._comms[comm],
+                userns,
+                *self._places[cgroup],
             )
         if kind == EXIT:
             return NetnsExit(
@@ -214,7 +227,9 @@ class Decoder:
                 entered_tid if entered_tid and entered_tid != tid else None,
             )  # fmt: skip
         if kind == DESTROY:
-            return NetnsDestroy(text, subject, userns=userns, lifetime_ns=lifetime or None, teardown_ns=teardown or None)
+            return NetnsDestroy(
+                text, subject, userns=userns, lifetime_ns=lifetime or None, teardown_ns=teardown or None
+            )
         if not 0 < kind < len(TYPES):
             raise ValueError("no record of a namespace")
         event = TYPES[kind]

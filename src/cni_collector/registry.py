@@ -37,5 +37,7 @@ def create(name: str, **config: Any) -> Any:
     """
     registered = available()
     if name not in registered:
-        raise CollectorError(f"no collector {name!r} is registered: there are {', '.join(sorted(registered)) or 'none'}")
+        raise CollectorError(
+            f"no collector {name!r} is registered: there are {', '.join(sorted(registered)) or 'none'}"
+        )
     return registered[name].load()(name, **config)

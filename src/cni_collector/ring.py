@@ -78,7 +78,7 @@ class MappedRing:
             if header & _BUSY:
                 break
             size = header & ~_DISCARD
-            if size > mask:
+            if size > end - position - _HEADER:
                 raise LayoutError(f"the ring buffer holds a record of {size} bytes: its memory is corrupt")
             if size == header:
                 event = decode(records, start + _HEADER, size)
@@ -108,21 +108,28 @@ class LibbpfRing:
         self._decode = decode
         self._events: list[Event] = []
         self._limit = 0
+        self._error: BaseException | None = None
         self._callback = SAMPLE(self._take)
         self._handle: int | None = libbpf().ring_buffer__new(ring.fd, self._callback, None, None)
         if not self._handle:
             raise CollectorError(f"cannot map the ring buffer: {os.strerror(ctypes.get_errno())}")
 
     def _take(self, _context: int, record: int, size: int) -> int:
-        event = self._decode(ctypes.string_at(record, size), 0, size)
-        if event is not None:
-            self._events.append(event)
+        try:
+            event = self._decode(ctypes.string_at(record, size), 0, size)
+            if event is not None:
+                self._events.append(event)
+        except BaseException as error:  # ctypes would print it and go on
+            self._error = error
+            return -1
         self._limit -= 1
         return 0 if self._limit else -1  # a negative result ends the reading, after this record
 
     def read(self, limit: int) -> tuple[list[Event], bool]:
         self._limit = limit
         libbpf().ring_buffer__consume(self._handle)
+        if self._error:
+            raise self._error
         events, self._events = self._events, []
         return events, not self._limit
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import mmap
 import os
 import platform
@@ -62,26 +63,26 @@ class Session:
 
     def __init__(self, wanted: tiers.EventTypes, tier: str | None, ring_bytes: int) -> None:
         self.closed = False
-        self._attachment = tiers.attach(tier, wanted, ring_bytes)
-        loaded = self._attachment.object
-        self._decoder = Decoder(self._forget_paths)
-        self._received: collections.Counter[type[Event]] = collections.Counter()
-        self._state = mmap.mmap(loaded.map(".data.state").fd, mmap.PAGESIZE)
-        lost = loaded.map("lost")
-        self._lost_map = mmap.mmap(lost.fd, LOST.size * lost.max_entries, prot=mmap.PROT_READ)
-        self._lost_raw = self._lost_map[:]
-        self._lost_by_type = self._sum_lost()
-        ring = loaded.map("ring")
-        self._ring: Ring = reader(ring, self._decoder.decode)
-        self._doorbell = os.eventfd(0, os.EFD_CLOEXEC)
-        self._epoll = select.epoll()
-        self._epoll.register(ring.fd, select.EPOLLIN)
-        self._epoll.register(self._doorbell, select.EPOLLIN)
-        try:
+        with contextlib.ExitStack() as opened:
+            self._attachment = tiers.attach(tier, wanted, ring_bytes)
+            opened.callback(self._attachment.close)
+            loaded = self._attachment.object
+            self._decoder = Decoder(self._forget_paths)
+            self._received: collections.Counter[type[Event]] = collections.Counter()
+            self._state = opened.enter_context(mmap.mmap(loaded.map(".data.state").fd, mmap.PAGESIZE))
+            lost = loaded.map("lost")
+            self._lost_map = opened.enter_context(mmap.mmap(lost.fd, LOST.size * lost.max_entries, prot=mmap.PROT_READ))
+            self._lost_raw = self._lost_map[:]
+            self._lost_by_type = self._sum_lost()
+            ring = loaded.map("ring")
+            self._ring: Ring = opened.enter_context(contextlib.closing(reader(ring, self._decoder.decode)))
+            self._doorbell = os.eventfd(0, os.EFD_CLOEXEC)
+            opened.callback(os.close, self._doorbell)
+            self._epoll = opened.enter_context(select.epoll())
+            self._epoll.register(ring.fd, select.EPOLLIN)
+            self._epoll.register(self._doorbell, select.EPOLLIN)
             self.opening = self._open(wanted)
-        except BaseException:
-            self.close()
-            raise
+            self._opened = opened.pop_all()
 
     def _open(self, wanted: tiers.EventTypes) -> list[Event]:
         """Takes stock of what exists. From then on destructions are reported, those meanwhile included."""
@@ -174,16 +175,9 @@ class Session:
         os.eventfd_write(self._doorbell, 1)
 
     def close(self) -> None:
-        """Takes everything out of the kernel, and closes every descriptor."""
-        if self.closed:
-            return
+        """Takes everything out of the kernel, and closes every descriptor. Safe to call twice."""
         self.closed = True
-        self._epoll.close()
-        os.close(self._doorbell)
-        self._ring.close()
-        self._lost_map.close()
-        self._state.close()
-        self._attachment.close()
+        self._opened.close()
 
 
 def _by_name(counts: list[int]) -> dict[str, int]:

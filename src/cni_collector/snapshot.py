@@ -55,7 +55,7 @@ class Found(NamedTuple):
 def mounted() -> Mounts:
     """The network namespaces mounted in this process's mount namespace (proc_pid_mountinfo(5))."""
     found = set()
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as mounts:
         for line in mounts:
             ident, _parent, _device, root, path, *rest = line.split(" ")
             if root.startswith("net:[") and "nsfs" in rest:

@@ -90,9 +90,15 @@ def ensure_tracefs() -> None:
 
     Raises:
         UnsupportedError: it is not mounted and cannot be.
+        PrivilegeError: it is mounted and may not be read.
     """
-    if any(os.path.exists(f"{place}/events") for place in (TRACEFS, "/sys/kernel/debug/tracing")):
+    places = (TRACEFS, "/sys/kernel/debug/tracing")
+    if any(os.path.exists(f"{place}/events") for place in places):
         return
+    if any(os.path.ismount(place) for place in places):
+        raise PrivilegeError(
+            f"cannot read the kernel's tracepoints in {TRACEFS}: run as root, or give the process CAP_DAC_READ_SEARCH"
+        )
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(b"nodev", os.fsencode(TRACEFS), b"tracefs", 0, None):
         raise UnsupportedError(

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
+CLONE_FS = 0x00000200
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
@@ -171,6 +172,16 @@ def a_netns() -> Iterator[tuple[Puppet, int]]:
 
     with Puppet(sit) as holder:
         yield holder, holder.hear()
+
+
+def a_life() -> int:
+    """A namespace's whole life, but for its tear-down: its cookie."""
+
+    def play() -> int:
+        unshare(CLONE_NEWNET)
+        return cookie()
+
+    return int(act(play)[1])
 
 
 def reap(pid: int) -> None:

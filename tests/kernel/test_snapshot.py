@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cni_collector import NetnsCreate, NetnsDestroy, NetnsFound
 
-from .actors import CLONE_NEWNET, Puppet, a_netns, bind_mount, cookie, unmount, unshare
+from .actors import CLONE_FS, CLONE_NEWNET, Puppet, a_netns, bind_mount, cookie, unmount, unshare
 from .watching import watching
 
 
@@ -90,6 +90,26 @@ def test_a_namespace_born_while_starting_is_reported_once() -> None:
                 gone = [e.netns.cookie for e in watch.events if isinstance(e, NetnsDestroy) and e.netns]
                 assert set(ours) <= set(gone)
                 assert len(set(gone)) == len(gone)
+
+
+def test_what_goes_on_inside_while_starting_finds_nothing_twice() -> None:
+    """A task that comes back from unsharing something else, in a namespace that is about to be found anyway."""
+
+    def play(self: Puppet) -> int:
+        unshare(CLONE_NEWNET)
+        self.say(cookie())
+        os.set_blocking(self._in.fileno(), False)
+        while not self._in.read(1):
+            unshare(CLONE_FS)
+        return 0
+
+    with Puppet(play) as inside:
+        a = inside.hear()
+        for _ in range(5):
+            with watching() as watch:
+                watch.stop()
+                assert [e.type for e in watch.events if e.netns and e.netns.cookie == a] == ["netns_found"]
+        inside.end()
 
 
 def test_list(tmp_path: Path) -> None:

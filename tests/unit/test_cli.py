@@ -206,6 +206,18 @@ def test_watch_writes_what_is_asked_for_and_how_it_ended(
     assert [event.type for event in events if event not in chosen] == ["collector_start", "lost", "collector_stop"]
 
 
+def test_watch_detaches_as_soon_as_it_has_its_count(run: Run, reported: FakeSession) -> None:
+    detached: list[int] = []
+
+    def drain() -> list[Event]:
+        detached.append(reported.detached)
+        return []
+
+    reported.script.insert(1, drain)
+    run("watch", "--count", "2")
+    assert detached == [1]
+
+
 def test_watch_ends_after_its_duration(run: Run, session: FakeSession) -> None:
     events = run("watch", "-o", "json", "--duration", "0.01").events()
     assert [event.type for event in events] == ["collector_start", "collector_stop"]
@@ -223,7 +235,7 @@ def test_a_reader_that_goes_away_is_no_failure(
 
 
 def test_the_table_says_what_matters(run: Run, reported: FakeSession) -> None:
-    reported.opening = [CollectorStart(TIME, schema=1, version="1", tier="fentry", host_netns=Netns(1, 4026531840))]
+    reported.opening = [CollectorStart(TIME, tier="fentry", host_netns=Netns(1, 4026531840))]
     reported.script[0] = [
         NetnsEnter(TIME, A, Netns(1, 2), cause="setns", pid=10, tid=11, uid=0, comm="ip", container_id="1f" * 32),
         NetnsDestroy(TIME, A, lifetime_ns=1_540_000, teardown_ns=26_000_000_000),
@@ -234,7 +246,7 @@ def test_the_table_says_what_matters(run: Run, reported: FakeSession) -> None:
     assert result.stdout.splitlines()[:5] == [
         "TIME             EVENT                NETNS               CAUSE    PID      COMM             DETAIL",
         "03:04:05.123456  collector_start                                                             "
-        "schema=1 version=1 tier=fentry host_netns=1/4026531840",
+        "tier=fentry host_netns=1/4026531840",
         "03:04:05.123456  netns_enter          4097/4026532001     setns    10       ip               "
         "prev=1/2 tid=11 uid=0 container=1f1f1f1f1f1f",
         "03:04:05.123456  netns_destroy        4097/4026532001                                        "

@@ -45,7 +45,8 @@ OWN: dict[type[Event], tuple[str, str]] = {  # type, and the fields that only it
     CollectorStart: ("collector_start", "schema version node boot_id kernel arch tier host_netns missing"),
     CollectorStop: ("collector_stop", "events lost"),
 }
-NUMBERS, TEXTS = st.integers(1, 2**64 - 1), st.text(min_size=1)
+NUMBERS = st.integers(1, 2**64 - 1)
+TEXTS = st.binary(min_size=1).map(lambda raw: raw.decode("utf-8", "backslashreplace"))
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int: NUMBERS,
     str: TEXTS,
@@ -102,11 +103,9 @@ def test_type_is_the_same_in_python_and_in_json(kind: type[Event]) -> None:
     assert event.type == OWN[kind][0] == json.loads(msgspec.json.encode(event))["type"]
 
 
-@pytest.mark.parametrize("kind", OWN)
-@given(choice=st.data())
-def test_keys_keep_the_order_of_the_design(kind: type[Event], choice: st.DataObject) -> None:
-    event = choice.draw(events(kind, full=True))
-    assert list(json.loads(msgspec.json.encode(event))) == f"{COMMON} {OWN[kind][1]}".split()
+@given(st.one_of(*(events(kind, full=True) for kind in OWN)))
+def test_keys_keep_the_order_of_the_design(event: Event) -> None:
+    assert list(json.loads(msgspec.json.encode(event))) == f"{COMMON} {OWN[type(event)][1]}".split()
 
 
 @pytest.mark.parametrize("kind", OWN)

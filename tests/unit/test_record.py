@@ -238,9 +238,7 @@ def test_paths(level: int, names: bytes, path: str) -> None:
     assert record.cgroup_path(level, names) == path
 
 
-@given(
-    st.one_of(st.just(0), st.integers(0, 2**62)), st.integers(0, 2**62), st.lists(st.integers(0, 3 * 10**9), min_size=1)
-)
+@given(st.integers(10**9, 2**62), st.integers(0, 2**62), st.lists(st.integers(0, 3 * 10**9), min_size=1, max_size=10))
 @example(BOOT, 10**9, [999_999_999, 0, 10**9, 10**9 - 1, 2 * 10**9, 0])
 @example(0, 0, [5])  # a board without a clock: it was booted in 1970
 def test_times_cross_seconds_in_any_order(boot_time: int, base: int, steps: list[int]) -> None:

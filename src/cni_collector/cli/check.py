@@ -25,7 +25,10 @@ def check() -> None:
         for _, hook, error in results:
             usable = usable and not (error and hook.required)
             click.echo(_line(hook, error))
-        click.echo(f"  tier {tier}: " + (click.style("works", fg="green") if usable else click.style("does not work", fg="red")))
+        click.echo(
+            f"  tier {tier}: "
+            + (click.style("works", fg="green") if usable else click.style("does not work", fg="red"))
+        )
         if usable:
             offered.append(tier)
     if not offered:

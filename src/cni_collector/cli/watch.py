@@ -41,15 +41,33 @@ _COLOURS = {
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), help="Default: a table on a terminal, JSON lines otherwise.")
-@click.option("--type", "types", type=click.Choice(_TYPES), multiple=True, help="Only events of this type; may be repeated.")
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "json"]), help="Default: a table on a terminal, JSON lines otherwise."
+)
+@click.option(
+    "--type", "types", type=click.Choice(_TYPES), multiple=True, help="Only events of this type; may be repeated."
+)
 @click.option("--pid", type=click.IntRange(min=1), multiple=True, help="Only events by this process; may be repeated.")
-@click.option("--netns", type=click.IntRange(min=1), multiple=True, help="Only events about this namespace, by cookie or inode number; may be repeated.")
+@click.option(
+    "--netns",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Only events about this namespace, by cookie or inode number; may be repeated.",
+)
 @click.option("--failed/--no-failed", default=None, help="Only refused attempts, or none of them. Default: all events.")
 @click.option("--tier", type=click.Choice(list(TIERS)), help="Set of hooks to use. Default: the best that works here.")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this time.")
+@click.option(
+    "--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this time."
+)
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N events.")
-@click.option("--coalesce", type=click.FloatRange(0, 1000), default=5, show_default=True, metavar="MS", help="Let events gather for so long; 0 writes each at once.")
+@click.option(
+    "--coalesce",
+    type=click.FloatRange(0, 1000),
+    default=5,
+    show_default=True,
+    metavar="MS",
+    help="Let events gather for so long; 0 writes each at once.",
+)
 def watch(
     output: str | None,
     types: tuple[str, ...],

@@ -1,0 +1,128 @@
+"""The collector from Python, on the running kernel."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from cni_collector import (
+    Collector,
+    CollectorError,
+    CollectorStart,
+    CollectorStop,
+    Event,
+    NetnsDestroy,
+    NetnsEnterFailed,
+)
+
+from .actors import CLONE_NEWNET, a_life, refused, setns
+from .watching import PATIENCE
+
+
+def test_fifty_starts_and_stops_leave_nothing_behind() -> None:
+    def resources() -> tuple[int, int, int]:
+        with open("/proc/self/maps", encoding="utf-8") as maps:
+            regions = sum("bpf" in line for line in maps)
+        return len(os.listdir("/proc/self/fd")), threading.active_count(), regions
+
+    with Collector():  # what is loaded once, stays
+        pass
+    before = resources()
+    rss = []
+    for _ in range(50):
+        with Collector() as collector:
+            pass
+        told = [event.type for event in collector.events()]
+        assert (told[0], told[-1]) == ("collector_start", "collector_stop")
+        rss.append(_rss())
+    assert resources() == before
+    assert rss[-1] - rss[9] < 1 << 20
+
+
+def _rss() -> int:
+    with open("/proc/self/statm", encoding="ascii") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_stop_from_another_thread_ends_iteration_after_the_drain() -> None:
+    seen: list[Event] = []
+    armed = threading.Event()
+    collector = Collector()
+    collector.start()
+
+    def read() -> None:
+        for event in collector.events():
+            seen.append(event)
+            if isinstance(event, CollectorStart):
+                armed.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert armed.wait(PATIENCE)
+    for _ in range(7):
+        assert refused(lambda: setns(-1, CLONE_NEWNET))
+    collector.stop()
+    collector.stop()
+    reader.join(PATIENCE)
+    assert not reader.is_alive()
+    assert sum(isinstance(event, NetnsEnterFailed) and event.pid == os.getpid() for event in seen) == 7
+    assert isinstance(seen[-1], CollectorStop)
+    assert not collector.healthy
+
+
+def test_starting_twice_is_an_error() -> None:
+    with Collector() as collector:
+        assert collector.healthy
+        with pytest.raises(CollectorError, match="started already"):
+            collector.start()
+    with pytest.raises(CollectorError, match="started already"):
+        collector.start()
+
+
+def test_types_are_switched_off_in_the_kernel() -> None:
+    """With only births wanted nothing else reaches the ring, and the programs for the rest are not loaded."""
+    with Collector():
+        everything = _programs_held()
+    with Collector(types=["netns_create"]) as collector:
+        held = _programs_held()
+        a_life()
+        assert refused(lambda: setns(-1, CLONE_NEWNET))
+    assert 0 < held < everything
+    assert {e.type for e in collector.events()} == {"collector_start", "netns_create", "collector_stop"}
+    assert set(collector.stats.received_by_type) == {"netns_create"}
+
+
+def _programs_held() -> int:
+    """How many BPF programs this process has a descriptor of."""
+    count = 0
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            count += os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:bpf-prog"
+        except FileNotFoundError:  # the descriptor with which the directory was listed
+            continue
+    return count
+
+
+def test_destructions_alone() -> None:
+    """Their births are known all the same."""
+    with Collector(types=["netns_destroy"]) as collector:
+        a = a_life()
+        for event in collector.events():
+            if isinstance(event, NetnsDestroy) and event.netns and event.netns.cookie == a:
+                assert event.lifetime_ns
+                break
+    assert {e.type for e in collector.events()} <= {"netns_destroy", "collector_stop"}
+
+
+def test_what_a_reader_leaves_of_a_batch_is_kept() -> None:
+    with Collector(types=["netns_enter_failed"]) as collector:
+        for _ in range(5):
+            assert refused(lambda: setns(-1, CLONE_NEWNET))
+        stream = collector.events()
+        first = [event.type for event, _ in zip(stream, range(3), strict=False)]
+    rest = [event.type for event in collector.events() if event.pid in (os.getpid(), None)]
+    assert first == ["collector_start", "netns_enter_failed", "netns_enter_failed"]
+    assert len(rest) >= 3
+    assert rest[-1] == "collector_stop"
