@@ -141,10 +141,10 @@ class Collector:
                 if batch:
                     yield batch
                     continue
-                ready = loop.create_future()
-                loop.add_reader(session.fileno(), lambda ready=ready: ready.done() or ready.set_result(None))
+                ready = asyncio.Event()
+                loop.add_reader(session.fileno(), ready.set)
                 try:
-                    await ready
+                    await ready.wait()
                 finally:
                     loop.remove_reader(session.fileno())
                 await asyncio.sleep(self._coalesce)

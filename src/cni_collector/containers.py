@@ -1,4 +1,4 @@
-"""Container id and pod UID from the path of a cgroup, for every runtime and driver that is known to write them there."""
+"""Container id and pod UID from the path of a cgroup, for every runtime and driver known to write them there."""
 
 from __future__ import annotations
 

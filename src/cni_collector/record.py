@@ -205,47 +205,21 @@ class Decoder:
         cause = CAUSES[cause_index]
         subject = self._namespaces.get(cookie) or self.netns(cookie, inum)
         other = self._namespaces.get(other_cookie) or self.netns(other_cookie, other_inum)
-        if kind == ENTER:
-            return NetnsEnter(
-                text,
-                subject,
-                other,
-                None,
-                cause,
-                None,
-                pid,
-                tid,
-                ppid,
-                uid,
-                self._comms[comm],
-                userns,
-                *self._places[cgroup],
-            )
-        if kind == EXIT:
-            return NetnsExit(
-                text, subject, None, other, cause, None, pid, tid, ppid, uid, self._comms[comm], userns, *self._places[cgroup],
-                entered_tid if entered_tid and entered_tid != tid else None,
-            )  # fmt: skip
         if kind == DESTROY:
             return NetnsDestroy(
                 text, subject, userns=userns, lifetime_ns=lifetime or None, teardown_ns=teardown or None
             )
-        if not 0 < kind < len(TYPES):
+        task = (pid, tid, ppid, uid, self._comms[comm], userns or None, *self._places[cgroup])
+        if kind == ENTER:  # this and the next are most events by far
+            return NetnsEnter(text, subject, other, None, cause, None, *task)
+        if kind == EXIT:
+            entered_tid = entered_tid if entered_tid != tid else 0
+            return NetnsExit(text, subject, None, other, cause, None, *task, entered_tid or None)
+        event: type[Event] | None = TYPES[kind]
+        if event is None:
             raise ValueError("no record of a namespace")
-        event = TYPES[kind]
-        assert event is not None
-        return event(
-            text,
-            subject,
-            other,
-            None,
-            cause,
-            _ERRORS.get(error, str(error)) if error else None,
-            pid,
-            tid,
-            ppid,
-            uid,
-            self._comms[comm],
-            userns if cookie else None,
-            *self._places[cgroup],
-        )
+        return event(text, subject, other, None, cause, _error_name(error), *task)
+
+
+def _error_name(number: int) -> str | None:
+    return _ERRORS.get(number, str(number)) if number else None

@@ -148,7 +148,7 @@ class Attachment:
         links: list[Link] = []
         try:
             for program in hook.programs:
-                links.append(self.object.program(program).attach())
+                links.append(self.object.program(program).attach())  # noqa: PERF401 - those before a failure count
         except AttachError as error:
             for link in links:
                 link.close()

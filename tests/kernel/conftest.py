@@ -28,7 +28,7 @@ def watch() -> Iterator[Watch]:
         assert stop.lost == 0
 
 
-@pytest.fixture()
+@pytest.fixture
 def scene(watch: Watch) -> Scene:
     """What happens from here on."""
     watch.settle()

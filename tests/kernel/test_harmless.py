@@ -54,7 +54,6 @@ def test_two_collectors_see_the_same(watch: Watch) -> None:
             one.destroyed(a)
         stories = [[e for e in one.events if e.netns and e.netns.cookie == a] for one in (watch, other)]
         other.stop()
-    assert [[(e.type, e.cause, e.pid) for e in story] for story in stories][0] == [
-        (e.type, e.cause, e.pid) for e in stories[1]
-    ]
-    assert len(stories[0]) == 4
+    first, second = ([(e.type, e.cause, e.pid) for e in story] for story in stories)
+    assert first == second
+    assert len(first) == 4

@@ -23,7 +23,7 @@ def main() -> None:
     \b
     Example:
       cni-collector watch
-    """
+    """  # noqa: D301 - click wants the very character
 
 
 main.add_command(watch)

@@ -33,7 +33,8 @@ def row(columns: Sequence[Column], cells: Sequence[str], colour: str | None = No
     Args:
         columns: as many as there are cells.
         cells: their texts.
-        colour: of the cell numbered `coloured`, if any.
+        colour: of one of the cells, if any.
+        coloured: which one.
     """
     padded = [printable(cell).ljust(column.width) for column, cell in zip(columns, cells, strict=True)]
     if colour:

@@ -87,7 +87,7 @@ def watch(
     Examples:
       cni-collector watch --failed
       cni-collector watch -o json --type netns_create --type netns_destroy
-    """
+    """  # noqa: D301 - click wants the very character
     wanted = set(types or _TYPES)
     if failed is not None:
         wanted = wanted & _FAILED if failed else wanted - _FAILED
