@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import signal
@@ -43,7 +44,8 @@ def test_python(code: str) -> None:
         assert process.stdout
         assert process.stdout.readline().startswith("collector_start")
         subprocess.run(["unshare", "-n", "true"], check=True)
-        shown = [process.stdout.readline().split()[0] for _ in range(4)]
+        lines = iter(process.stdout.readline, "")
+        shown = list(itertools.islice((line.split()[0] for line in lines if "netns_found" not in line), 4))
         assert shown == ["netns_create", "netns_enter", "netns_exit", "netns_destroy"]
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
