@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import sys
 import time
 from collections.abc import Callable
 from typing import Final
@@ -40,6 +41,9 @@ CAUSES: Final = (None, "unshare", "clone", "setns", "exit")
 
 NETNS_RECORD: Final = struct.Struct("=BBHIQQQIIIIII12sIQQ16s")
 """`struct netns_record`; `cgroup` and `hierarchy` are read as one key of 12 bytes."""
+SLOT: Final = struct.Struct("=I4x" + NETNS_RECORD.format[1:])
+"""A `struct netns_record` as it lies in the ring: the length out of its header, then its fields."""
+_LENGTH: Final = NETNS_RECORD.size.to_bytes(4, sys.byteorder) + bytes(4)
 CGROUP_RECORD: Final = struct.Struct("=BBH4s8s")
 """`struct cgroup_record` up to its names; `hierarchy` and `id` are read as bytes, being parts of a key."""
 LOST: Final = struct.Struct("=8Q")
@@ -54,9 +58,11 @@ TRACKED: Final = struct.Struct("=QQIIQ")
 
 _ERRORS: Final = {**errno.errorcode, 35: "EDEADLK", 95: "EOPNOTSUPP", 524: "ENOTSUPP"}
 """Names of errors as the kernel's sources give them, where there are two, or Python has none."""
+_EVENTS: Final = {number: kind for number, kind in enumerate(TYPES) if kind}
 _NOWHERE: Final = (None, None, None)
 _CACHE: Final = 1 << 16
 _SECOND: Final = 1_000_000_000
+_TENTH: Final = 100_000_000
 
 Place = tuple[str | None, str | None, str | None]
 """Cgroup path, container id, pod UID."""
@@ -153,22 +159,19 @@ class Decoder:
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(seconds))
         return f"{self._second_text}{rest:09d}Z"
 
-    def netns(self, cookie: int, inum: int) -> Netns | None:
-        """The namespace of that cookie; None for cookie 0."""
-        if not cookie:
-            return None
-        return self._namespaces.get(cookie) or self._namespaces.add(cookie, inum)
-
     def decode(self, buffer: bytes | memoryview, offset: int, size: int) -> Event | None:
         """The event in `size` bytes of `buffer`; None for a record that is no event or makes no sense.
 
         Whatever the bytes are, nothing is raised: what makes no sense is counted in `undecodable`.
         """
+        record = bytes(buffer[offset : offset + size])
+        if size == NETNS_RECORD.size == len(record) and record[0] != CGROUP:  # paths have any size in a snapshot
+            events: list[Event] = []
+            self.decode_run(_LENGTH + record, events)
+            return events[0] if events else None
         try:
-            if size == NETNS_RECORD.size and buffer[offset] != CGROUP:  # the snapshot cuts paths to any size
-                return self._netns_event(buffer, offset)
-            self._cgroup(bytes(buffer[offset : offset + size]))
-        except (ValueError, IndexError, struct.error, OverflowError):
+            self._cgroup(record)
+        except (ValueError, struct.error):
             self.undecodable += 1
         return None
 
@@ -179,47 +182,61 @@ class Decoder:
             raise ValueError("no record of a cgroup")
         self._places.add(identity + hierarchy, cgroup_path(level, names))
 
-    def _netns_event(self, buffer: bytes | memoryview, offset: int) -> Event:
-        (
-            kind,
-            cause_index,
-            error,
-            userns,
-            when,
-            cookie,
-            other_cookie,
-            inum,
-            other_inum,
-            pid,
-            tid,
-            ppid,
-            uid,
-            cgroup,
-            entered_tid,
-            lifetime,
-            teardown,
-            comm,
-        ) = NETNS_RECORD.unpack_from(buffer, offset)
-        rest = when - self._second_start
-        text = f"{self._second_text}{rest:09d}Z" if 0 <= rest < _SECOND else self.time(when)
-        cause = CAUSES[cause_index]
-        subject = self._namespaces.get(cookie) or self.netns(cookie, inum)
-        other = self._namespaces.get(other_cookie) or self.netns(other_cookie, other_inum)
-        if kind == DESTROY:
-            return NetnsDestroy(
-                text, subject, userns=userns, lifetime_ns=lifetime or None, teardown_ns=teardown or None
-            )
-        task = (pid, tid, ppid, uid, self._comms[comm], userns or None, *self._places[cgroup])
-        if kind == ENTER:  # this and the next are most events by far
-            return NetnsEnter(text, subject, other, None, cause, None, *task)
-        if kind == EXIT:
-            entered_tid = entered_tid if entered_tid != tid else 0
-            return NetnsExit(text, subject, None, other, cause, None, *task, entered_tid or None)
-        event: type[Event] | None = TYPES[kind]
-        if event is None:
-            raise ValueError("no record of a namespace")
-        return event(text, subject, other, None, cause, _error_name(error), *task)
+    def decode_run(self, slots: bytes | memoryview, events: list[Event]) -> int:
+        """Appends the events of a run of namespaces' records to `events`: what nearly all reading time goes into.
 
+        Args:
+            slots: records as they lie in the ring (`SLOT`). The run ends at the first slot that does not hold one.
+            events: where the events go.
 
-def _error_name(number: int) -> str | None:
-    return _ERRORS.get(number, str(number)) if number else None
+        Returns:
+            How many slots were decoded; those that made no sense are counted in `undecodable`, too.
+        """
+        comms, places, netns_of, add = self._comms, self._places, self._namespaces.get, events.append
+        start, prefix = self._second_start, self._second_text
+        before, size = len(events), NETNS_RECORD.size
+        try:
+            for (
+                length, kind, cause, error, userns, when, cookie, other_cookie, inum, other_inum,
+                pid, tid, ppid, uid, cgroup, entered_tid, lifetime, teardown, comm,
+            ) in SLOT.iter_unpack(slots):  # fmt: skip
+                if length != size:
+                    break
+                rest = when - start
+                if _TENTH <= rest < _SECOND:  # no need to pad it with zeros, which takes as long as all the rest
+                    time = f"{prefix}{rest}Z"
+                else:
+                    time = self.time(when)
+                    start, prefix = self._second_start, self._second_text
+                netns = netns_of(cookie) or self._netns(cookie, inum)
+                other = netns_of(other_cookie) or self._netns(other_cookie, other_inum)
+                path, container, pod = places[cgroup]
+                if kind == ENTER:
+                    event: Event = NetnsEnter(
+                        time, netns, other, None, CAUSES[cause], None,
+                        pid, tid, ppid, uid, comms[comm], userns, path, container, pod,
+                    )  # fmt: skip
+                elif kind == EXIT:
+                    event = NetnsExit(
+                        time, netns, None, other, CAUSES[cause], None,
+                        pid, tid, ppid, uid, comms[comm], userns, path, container, pod,
+                        entered_tid if entered_tid and entered_tid != tid else None,
+                    )  # fmt: skip
+                elif kind == DESTROY:
+                    event = NetnsDestroy(
+                        time, netns, userns=userns, lifetime_ns=lifetime or None, teardown_ns=teardown or None
+                    )
+                else:
+                    event = _EVENTS[kind](
+                        time, netns, other, None, CAUSES[cause], _ERRORS.get(error, str(error)) if error else None,
+                        pid, tid, ppid, uid, comms[comm], userns if netns else None, path, container, pod,
+                    )  # fmt: skip
+                add(event)
+        except (KeyError, IndexError, ValueError, OverflowError):
+            self.undecodable += 1
+            return len(events) - before + 1
+        return len(events) - before
+
+    def _netns(self, cookie: int, inum: int) -> Netns | None:
+        """A namespace that is met for the first time; None for cookie 0."""
+        return self._namespaces.add(cookie, inum) if cookie else None

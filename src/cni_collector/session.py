@@ -75,7 +75,10 @@ class Session:
             self._lost_raw = self._lost_map[:]
             self._lost_by_type = self._sum_lost()
             ring = loaded.map("ring")
-            self._ring: Ring = opened.enter_context(contextlib.closing(reader(ring, self._decoder.decode)))
+            decoder = self._decoder
+            self._ring: Ring = opened.enter_context(
+                contextlib.closing(reader(ring, decoder.decode, decoder.decode_run))
+            )
             self._doorbell = os.eventfd(0, os.EFD_CLOEXEC)
             opened.callback(os.close, self._doorbell)
             self._epoll = opened.enter_context(select.epoll())
