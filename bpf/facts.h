@@ -94,24 +94,26 @@ static __always_inline void born(const struct net *net, const struct netns *ns, 
 	};
 	long error = track(net, ns, bpf_ktime_get_boot_ns(), true);
 
-	if (error && error != -EEXIST && wanted(RECORD_NETNS_DESTROY))
+	if (error && error != -EEXIST)
 		count_lost(RECORD_NETNS_DESTROY);
 	if (wanted(RECORD_NETNS_CREATE) && (error != -EEXIST || !wanted(RECORD_NETNS_FOUND)))
 		report(&fact);
 }
 
 /* A task that is now in a namespace will leave it, by moving or by ending. */
-static __always_inline void will_leave(struct task_struct *task)
+static __always_inline void will_leave(struct task_struct *task, const struct netns *ns)
 {
 	struct task_state *its;
 
 	if (!wanted(RECORD_NETNS_EXIT))
 		return;
 	its = state_of(task, true);
-	if (its)
+	if (its) {
+		its->entered = *ns;
 		its->entered_tid = task->pid;
-	else
+	} else {
 		count_lost(RECORD_NETNS_EXIT);
+	}
 }
 
 /* The current task is now in a namespace. */
@@ -126,7 +128,7 @@ static __always_inline void entered(const struct netns *ns, const struct netns *
 
 	if (wanted(RECORD_NETNS_ENTER))
 		report(&fact);
-	will_leave(bpf_get_current_task_btf());
+	will_leave(bpf_get_current_task_btf(), ns);
 }
 
 /* A child of the current task was born into a namespace. */
@@ -142,7 +144,7 @@ static __always_inline void child_entered(struct task_struct *child, const struc
 
 	if (wanted(RECORD_NETNS_ENTER))
 		report_task(child, &fact);
-	will_leave(child);
+	will_leave(child, ns);
 }
 
 /* The current task is no longer in a namespace. `next` is empty where it ended. */
@@ -159,9 +161,9 @@ static __always_inline void left(const struct netns *ns, const struct netns *nex
 	if (!wanted(RECORD_NETNS_EXIT))
 		return;
 	its = state_of(bpf_get_current_task_btf(), false);
-	if (its) {
+	if (its && its->entered.cookie) {
 		fact.entered_tid = its->entered_tid;
-		its->entered_tid = 0;
+		its->entered.cookie = 0;
 	}
 	report(&fact);
 }
@@ -175,16 +177,18 @@ static __always_inline void moved(const struct netns *prev, const struct netns *
 		entered(now, prev, cause);
 }
 
-/* The current task is ending. Only one that had entered leaves: others merely inherited their netns. */
+/*
+ * The current task is ending. Only one that had entered leaves: others merely inherited their netns. It
+ * leaves what it entered, though by a way that this tier does not see it may be elsewhere by now.
+ */
 static __always_inline void ended(void)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct task_state *its = state_of(task, false);
+	struct task_state *its = state_of(bpf_get_current_task_btf(), false);
 	struct netns ns, nowhere = {};
 
-	if (!its || !its->entered_tid)
+	if (!its || !its->entered.cookie)
 		return;
-	netns_of(task, &ns);
+	ns = its->entered;
 	left(&ns, &nowhere, CAUSE_EXIT);
 }
 

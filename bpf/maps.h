@@ -55,8 +55,9 @@ struct netns {
 struct task_state {
 	struct netns prev; /* where it was when the call began */
 	struct netns target; /* where the call would lead, if the fd says so */
+	struct netns entered; /* what it has entered and not left; none: cookie 0 */
+	__u32 entered_tid; /* its tid at that time */
 	__u32 call;
-	__u32 entered_tid; /* its tid when it entered the netns it is in; 0: it did not */
 };
 
 struct {
@@ -80,7 +81,7 @@ struct {
 	__type(value, __u8);
 } told SEC(".maps");
 
-static __always_inline bool wanted(enum record_type type)
+static __always_inline bool wanted(__u32 type)
 {
 	return wanted_types & (1U << type);
 }
@@ -91,7 +92,7 @@ static __always_inline void count_lost(__u32 type)
 	struct lost *mine = bpf_map_lookup_elem(&lost, &cpu);
 
 	/* Atomic: a program can be preempted by one of its own kind on the same CPU. */
-	if (mine && type < RECORD_TYPES)
+	if (mine && type < RECORD_TYPES && wanted(type))
 		__sync_fetch_and_add(&mine->count[type], 1);
 }
 

@@ -49,17 +49,21 @@ _MOVES: Final[EventTypes] = frozenset({NetnsEnter, NetnsExit})
 _BIRTHS: Final[EventTypes] = frozenset({NetnsCreate, NetnsFound, NetnsDestroy})
 """Only what is known to exist can be reported destroyed."""
 _SHARED: Final = (
-    Hook(("cni_fork",), "birth and entry by clone", _BIRTHS | _MOVES, required=True),
     Hook(("cni_exit",), "exit of tasks that end inside", frozenset({NetnsExit})),
+    Hook(("cni_fork",), "birth and entry by clone", _BIRTHS | _MOVES, required=True),
 )
 _WORKQUEUE: Final = Hook(("cni_clean_end", "cni_clean_start"), "destruction", frozenset({NetnsDestroy}))
 
 TIERS: Final[dict[str, tuple[Hook, ...]]] = {
     "tracepoint": (
+        _WORKQUEUE,
+        *_SHARED,
+        Hook(("cni_clone_exit", "cni_clone_enter"), "refusals of clone", frozenset({NetnsCreateFailed})),
+        Hook(("cni_clone3_exit", "cni_clone3_ent"), "refusals of clone3", frozenset({NetnsCreateFailed})),
         Hook(
             ("cni_setns_exit", "cni_setns_enter"),
             "entry and exit by setns, and its refusals",
-            frozenset({NetnsEnterFailed}) | _MOVES,
+            _MOVES | {NetnsEnterFailed},
             required=True,
         ),
         Hook(
@@ -68,13 +72,9 @@ TIERS: Final[dict[str, tuple[Hook, ...]]] = {
             _BIRTHS | _MOVES | {NetnsCreateFailed},
             required=True,
         ),
-        *_SHARED,
-        Hook(("cni_clone_exit", "cni_clone_enter"), "refusals of clone", frozenset({NetnsCreateFailed})),
-        Hook(("cni_clone3_exit", "cni_clone3_ent"), "refusals of clone3", frozenset({NetnsCreateFailed})),
-        _WORKQUEUE,
     ),
 }
-"""Each tier's hooks; the tiers in the order of preference."""
+"""The tiers in the order of preference, and the hooks of each in the order of attaching: ends before beginnings."""
 
 SNAPSHOT: Final = ("cni_host", "cni_snapshot", "cni_sweep")
 """Programs that are run, not attached."""
@@ -119,7 +119,7 @@ def open_object(programs: list[str], wanted: EventTypes = NAMESPACE_EVENTS, ring
         opened = Object(OBJECT.read_bytes(), programs)
     except FileNotFoundError:
         raise LoadError(f"cannot find the compiled BPF object {OBJECT}: reinstall the package") from None
-    mask = sum(1 << number for number, kind in enumerate(TYPES) if kind in wanted)
+    mask = sum(1 << number for number, kind in enumerate(TYPES) if kind is None or kind in wanted)
     opened.map(".rodata").set_initial(mask.to_bytes(4, "little"))
     opened.map("lost").check_value(LOST.size)
     opened.map("lost").max_entries = possible_cpus()
