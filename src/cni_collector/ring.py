@@ -6,6 +6,7 @@ loads and stores in order (x86-64), and libbpf's own, which has the barriers tha
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -110,7 +111,9 @@ class MappedRing:
         for view in self._views:
             view.release()
         for region in self._maps:
-            region.close()
+            # A read that was interrupted may have left a view in its traceback: then the memory goes with that.
+            with contextlib.suppress(BufferError):
+                region.close()
 
 
 class LibbpfRing:

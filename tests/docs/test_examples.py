@@ -36,7 +36,13 @@ def test_python(code: str) -> None:
     """It runs to its end; one that shows events until Ctrl-C gets some to show, and then that."""
     endless = "stop" not in code and "break" not in code and "collector.events()" in code.splitlines()[-2]
     command = [sys.executable, "-u", "-X", "dev", "-W", "error", "-c", code]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
+    ) as process:
         if not endless:
             _, errors = process.communicate(timeout=30)
             assert process.returncode == 0, errors
