@@ -106,7 +106,7 @@ CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 
 def missing_capabilities() -> list[str]:
     """The capabilities that loading needs and this process lacks (capabilities(7), `CapEff`)."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as status:
         effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff"))
     held = {name for name, bit in CAPABILITIES.items() if effective >> bit & 1}
     return [] if "CAP_SYS_ADMIN" in held else [n for n in ("CAP_BPF", "CAP_PERFMON") if n not in held]

@@ -133,4 +133,4 @@ def existing() -> list[Found]:
 
 def boot_id() -> str:
     """The id of this boot, within which cookies are unique."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
