@@ -12,7 +12,7 @@ import click
 
 from cni_collector import Collector, CollectorError, CollectorStart, __version__
 
-from . import idle, live, reading, startup, storm
+from . import idle, live, others, reading, startup, storm
 from .table import Row, table
 from .tracers import tracers
 
@@ -24,7 +24,10 @@ from .tracers import tracers
 )
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1), help="Of paced runs and storms.")
 @click.option(
-    "--only", multiple=True, type=click.Choice(["reading", "live", "idle", "startup", "storm"]), help="Parts to run."
+    "--only",
+    multiple=True,
+    type=click.Choice(["reading", "live", "idle", "startup", "storm", "others"]),
+    help="Parts to run.",
 )
 def main(idle_seconds: float, live_seconds: float, repeats: int, only: tuple[str, ...]) -> None:
     """Measure what the collector costs, beside bpftrace where it is installed."""
@@ -37,6 +40,7 @@ def main(idle_seconds: float, live_seconds: float, repeats: int, only: tuple[str
         "idle": lambda: idle.rows(subjects, idle_seconds),
         "startup": lambda: startup.rows(subjects, 10),
         "storm": lambda: storm.rows(subjects, repeats),
+        "others": lambda: others.rows(subjects, 2 * repeats + 1),
     }
     rows: list[Row] = []
     failed = False

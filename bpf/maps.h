@@ -13,6 +13,7 @@ struct cgroup_record scratch;
 struct netns_record *keep_netns_record;
 enum record_type keep_record_type;
 enum cause keep_cause;
+
 struct state state SEC(".data.state") = {};
 
 struct {
@@ -50,8 +51,7 @@ struct netns {
 	__u32 userns;
 };
 
-/* What is known of one task. It survives exec, also by a thread that is not the leader, and goes with the
- * task. */
+/* What is known of one task. It survives exec, also by a thread that is not the leader. */
 struct task_state {
 	struct netns prev; /* where it was when the call began */
 	struct netns target; /* where the call would lead, if the fd says so */

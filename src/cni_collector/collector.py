@@ -64,7 +64,7 @@ class Collector:
         self._reading = False
         self._error: Exception | None = None
         self._pending: collections.deque[list[Event]] = collections.deque()
-        self._stats = Stats(0, 0, 0, {}, {}, 0)
+        self._stats = Stats()
 
     def start(self) -> None:
         """Attaches to the kernel, and takes stock of the namespaces that exist.

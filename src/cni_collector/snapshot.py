@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,7 +91,7 @@ def take(loaded: Object, decoder: Decoder) -> list[Found]:
         _address, _born, inum, userns, reported = TRACKED.unpack(value)
         if reported:
             continue
-        cookie = int.from_bytes(key, "little")
+        cookie = int.from_bytes(key, sys.byteorder)
         members = tasks.get(cookie, [])
         found.append(
             Found(

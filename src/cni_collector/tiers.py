@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -120,7 +121,7 @@ def open_object(programs: list[str], wanted: EventTypes = NAMESPACE_EVENTS, ring
     except FileNotFoundError:
         raise LoadError(f"cannot find the compiled BPF object {OBJECT}: reinstall the package") from None
     mask = sum(1 << number for number, kind in enumerate(TYPES) if kind is None or kind in wanted)
-    opened.map(".rodata").set_initial(mask.to_bytes(4, "little"))
+    opened.map(".rodata").set_initial(mask.to_bytes(4, sys.byteorder))
     opened.map("lost").check_value(LOST.size)
     opened.map("lost").max_entries = possible_cpus()
     if ring_bytes is not None:
