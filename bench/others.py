@@ -29,7 +29,10 @@ def rows(tracers: list[Tracer], repeats: int) -> list[Row]:
     """Measure untraced and traced in turns."""
     if platform.machine() != "x86_64":
         raise RuntimeError("the loop of system calls is written for x86-64")
-    loop = _loop()
+    memory = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    memory.write(_GETPPID_LOOP)
+    code = ctypes.c_char.from_buffer(memory)
+    loop = ctypes.CFUNCTYPE(None, ctypes.c_long)(ctypes.addressof(code))
     untraced: list[float] = []
     traced: dict[str, list[float]] = {tracer.name: [] for tracer in tracers}
     for _ in range(repeats):
@@ -50,12 +53,6 @@ def rows(tracers: list[Tracer], repeats: int) -> list[Row]:
         row("added by being attached: CPU ns", lambda with_it, without: with_it - without, 0),
         row("attached / not: CPU time", lambda with_it, without: with_it / without, 2),
     ]
-
-
-def _loop() -> Callable[[int], object]:
-    memory = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-    memory.write(_GETPPID_LOOP)
-    return ctypes.CFUNCTYPE(None, ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(memory)))
 
 
 def _ns_per_call(loop: Callable[[int], object]) -> float:
