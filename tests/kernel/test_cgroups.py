@@ -1,0 +1,135 @@
+"""The cgroup of a task, read in the kernel at the moment of the event: v2, or v1 where v2 says nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cni_collector import Collector, NetnsCreate
+
+from .actors import CLONE_NEWNET, a_netns, act, cookie, unmount, unshare
+from .test_snapshot import _list
+from .watching import Scene, Watch
+
+CONTAINER = "0123456789abcdef" * 4
+POD = str(uuid.UUID(int=7))
+
+
+def _mounted(kind: str, controller: str = "") -> Path | None:
+    """Where a cgroup hierarchy is mounted."""
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        before, after = line.split(" - ")
+        fstype, _, options = after.split(" ")
+        if fstype == kind and (not controller or controller in options.split(",")):
+            return Path(before.split(" ")[4])
+    return None
+
+
+@pytest.fixture
+def unified(tmp_path: Path) -> Iterator[Path]:
+    """The v2 hierarchy."""
+    if place := _mounted("cgroup2"):
+        yield place
+        return
+    subprocess.run(["mount", "-t", "cgroup2", "none", tmp_path], check=True)
+    yield tmp_path
+    unmount(str(tmp_path))
+
+
+@contextlib.contextmanager
+def _cgroup(hierarchy: Path, path: str) -> Iterator[Path]:
+    """A cgroup, and those above it, for as long as it is needed."""
+    made = []
+    place = hierarchy
+    for name in path.strip("/").split("/"):
+        place /= name
+        place.mkdir()
+        made.append(place)
+    try:
+        yield place
+    finally:
+        for one in reversed(made):
+            one.rmdir()
+
+
+def _a_life_in(*cgroups: Path) -> int:
+    """A process goes into these cgroups and makes a namespace: its cookie."""
+
+    def play() -> int:
+        for cgroup in cgroups:
+            (cgroup / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+        unshare(CLONE_NEWNET)
+        return cookie()
+
+    return int(act(play)[1])
+
+
+def _told(scene: Scene, watch: Watch, a: int) -> set[tuple[str | None, str | None, str | None]]:
+    """What is said about the tasks of a namespace."""
+    watch.destroyed(a)
+    return {(e.cgroup, e.container_id, e.pod_uid) for e in scene.events({"A": a}, {}) if e.pid}
+
+
+@pytest.mark.parametrize("below", ["", "/init.scope", "/system.slice/a.service/b/c/d"])
+def test_a_pods_container_on_v2(scene: Scene, watch: Watch, unified: Path, below: str) -> None:
+    """Also where the task is levels below the cgroup that the runtime made."""
+    path = (
+        f"/cni-test-{os.getpid()}.slice/kubepods-burstable-pod{POD.replace('-', '_')}.slice"
+        f"/cri-containerd-{CONTAINER}.scope{below}"
+    )
+    with _cgroup(unified, path) as cgroup:
+        a = _a_life_in(cgroup)
+        assert _told(scene, watch, a) == {(path, CONTAINER, POD)}
+
+
+def test_many_levels_and_long_names(scene: Scene, watch: Watch, unified: Path) -> None:
+    """What does not fit is cut at the top, and said to be."""
+    names = [f"{level}-".ljust(255, "x") for level in range(9)]
+    with _cgroup(unified, "/".join([f"cni-test-{os.getpid()}", *names])) as cgroup:
+        [(path, _, _)] = _told(scene, watch, _a_life_in(cgroup))
+        assert path == "/" + "/".join(["...", *names[-7:]])
+
+
+def test_v1_where_v2_says_nothing(scene: Scene, watch: Watch, unified: Path) -> None:
+    """The deepest of the v1 cgroups; and v2 as soon as it says something."""
+    pids, freezer = (_mounted("cgroup", controller) for controller in ("pids", "freezer"))
+    if not pids or not freezer:
+        pytest.skip("this machine has no cgroup v1")
+    name = f"cni-test-{os.getpid()}"
+    with (
+        _cgroup(pids, f"{name}/kubepods/pod{POD}/{CONTAINER}") as deep,
+        _cgroup(freezer, name) as shallow,
+        _cgroup(unified, name) as other,
+    ):
+        a = _a_life_in(shallow, deep)
+        assert _told(scene, watch, a) == {(f"/{name}/kubepods/pod{POD}/{CONTAINER}", CONTAINER, POD)}
+        b = _a_life_in(shallow, deep, other)
+        assert _told(scene, watch, b) == {(f"/{name}", None, None)}
+
+
+def test_a_path_is_sent_again_when_it_found_no_room(unified: Path) -> None:
+    """A ring of a page has room for one path at most; the events come all the same, with the path or without."""
+    with _cgroup(unified, f"cni-test-{os.getpid()}") as cgroup, Collector(ring_bytes=4096) as collector:
+        paths = []
+        for _ in range(3):
+            cookies = {_a_life_in(cgroup)}
+            for event in collector.events():
+                if isinstance(event, NetnsCreate) and event.netns and event.netns.cookie in cookies:
+                    paths.append(event.cgroup)
+                    break
+        assert paths[-1] == f"/cni-test-{os.getpid()}"
+
+
+def test_list_names_container_and_pod(unified: Path) -> None:
+    path = f"/cni-test-{os.getpid()}/kubepods/pod{POD}/{CONTAINER}"
+    with _cgroup(unified, path) as cgroup, a_netns() as (holder, a):
+        (cgroup / "cgroup.procs").write_text(str(holder.pid), encoding="ascii")
+        listed = _list()[a]
+        assert (listed["cgroup"], listed["container_id"], listed["pod_uid"]) == (path, CONTAINER, POD)
+        holder.end()
