@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+SUDO = $(if $(filter 0,$(shell id -u)),,$(or $(shell command -v sudo),$(error this needs root: run it as root, or install sudo)))
 
 OBJECT := src/cni_collector/cni.bpf.o
 BPF := $(wildcard bpf/*.h bpf/*.c)

@@ -21,7 +21,6 @@ SAMPLE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes
 _pointer, _text, _int, _size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t
 _u32, _bool = ctypes.c_uint32, ctypes.c_bool
 _PROTOTYPES: dict[str, tuple[Any, ...]] = {  # name: result, then arguments
-    "libbpf_major_version": (_u32,),
     "libbpf_set_print": (_pointer, _pointer),
     "libbpf_num_possible_cpus": (_int,),
     "bpf_object__open_mem": (_pointer, _text, _size, _pointer),
