@@ -184,6 +184,14 @@ def a_netns() -> Iterator[tuple[Puppet, int]]:
         yield holder, holder.hear()
 
 
+def storm(fd: int, pairs: int) -> None:
+    """Enters the namespace behind a descriptor, and leaves it, so many times."""
+    home = os.open("/proc/self/ns/net", os.O_RDONLY)
+    for _ in range(pairs):
+        setns(fd, CLONE_NEWNET)
+        setns(home, CLONE_NEWNET)
+
+
 def a_life() -> int:
     """A namespace's whole life, but for its tear-down: its cookie."""
 

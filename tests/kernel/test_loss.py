@@ -7,7 +7,7 @@ import signal
 
 from cni_collector import Collector, Lost, NetnsEnter, NetnsEnterFailed, NetnsExit
 
-from .actors import CLONE_NEWNET, a_netns, act, refused, setns
+from .actors import CLONE_NEWNET, a_netns, act, refused, setns, storm
 from .watching import Watch
 
 PAIRS = 20011
@@ -15,10 +15,7 @@ REFUSALS = 7919
 
 
 def _storm(fd: int) -> None:
-    home = os.open("/proc/self/ns/net", os.O_RDONLY)
-    for _ in range(PAIRS):
-        setns(fd, CLONE_NEWNET)
-        setns(home, CLONE_NEWNET)
+    storm(fd, PAIRS)
     for _ in range(REFUSALS):
         refused(lambda: setns(-1, CLONE_NEWNET))
 
@@ -32,9 +29,9 @@ def test_emitted_and_lost_are_what_happened() -> None:
             stream = iter(collector.events())
             assert collector.stats.received < 1000
             # The stream goes on: after the storm events arrive again.
-            storm = []
+            before = []
             for event in stream:
-                storm.append(event)
+                before.append(event)
                 if isinstance(event, Lost):
                     break
             _, _ = act(lambda: refused(lambda: setns(-2, CLONE_NEWNET)))
@@ -43,16 +40,16 @@ def test_emitted_and_lost_are_what_happened() -> None:
         os.close(fd)
     stats = collector.stats
     assert stats.undecodable == 0
-    lost = [event for event in storm + rest if isinstance(event, Lost)]
+    lost = [event for event in before + rest if isinstance(event, Lost)]
     assert sum(event.count for event in lost) == stats.lost > 0
     for kind, truth in (("netns_enter", PAIRS), ("netns_exit", PAIRS), ("netns_enter_failed", REFUSALS + 1)):
         received = stats.received_by_type.get(kind, 0)
         assert received + stats.lost_by_type.get(kind, 0) == truth
         assert sum(event.by_type.get(kind, 0) for event in lost) == stats.lost_by_type.get(kind, 0)
     assert isinstance(rest[-2], NetnsEnterFailed)
-    assert sum(isinstance(event, NetnsEnter | NetnsExit | NetnsEnterFailed) for event in storm + rest) + stats.lost == (
-        2 * PAIRS + REFUSALS + 1
-    )
+    assert sum(
+        isinstance(event, NetnsEnter | NetnsExit | NetnsEnterFailed) for event in before + rest
+    ) + stats.lost == (2 * PAIRS + REFUSALS + 1)
 
 
 def test_a_watch_that_is_stopped_for_a_while() -> None:

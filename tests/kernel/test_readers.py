@@ -9,7 +9,7 @@ import pytest
 
 from cni_collector import Collector, NetnsEnter, NetnsExit, ring
 
-from .actors import CLONE_NEWNET, a_netns, act, setns
+from .actors import a_netns, act, storm
 
 PAIRS = 1009
 
@@ -25,16 +25,9 @@ def test_a_storm_through_a_ring_that_wraps_many_times(reader: Any) -> None:
     rounds, seen = 7, []
     with a_netns() as (holder, _), Collector(ring_bytes=1 << 18) as collector:
         fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
-
-        def storm() -> None:
-            home = os.open("/proc/self/ns/net", os.O_RDONLY)
-            for _ in range(PAIRS):
-                setns(fd, CLONE_NEWNET)
-                setns(home, CLONE_NEWNET)
-
         batches = collector.batches()
         for _ in range(rounds):
-            pid, _ = act(storm)
+            pid, _ = act(lambda: storm(fd, PAIRS))
             mine: list[type] = []
             while len(mine) < 2 * PAIRS:
                 mine += [type(event) for event in next(batches) if event.pid == pid]
@@ -49,14 +42,7 @@ def test_chunks(reader: Any) -> None:
     """No batch is larger than a chunk, and none is empty."""
     with a_netns() as (holder, _), Collector() as collector:
         fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
-
-        def storm() -> None:
-            home = os.open("/proc/self/ns/net", os.O_RDONLY)
-            for _ in range(PAIRS):
-                setns(fd, CLONE_NEWNET)
-                setns(home, CLONE_NEWNET)
-
-        pid, _ = act(storm)
+        pid, _ = act(lambda: storm(fd, PAIRS))
         os.close(fd)
         collector.stop()
         batches = list(collector.batches())

@@ -13,7 +13,7 @@ import pytest
 
 from cni_collector import CollectorStop, NetnsCreate
 
-from .actors import CLONE_NEWNET, a_life, a_netns, act, refused, setns
+from .actors import CLONE_NEWNET, a_life, a_netns, act, refused, setns, storm
 from .watching import Watch, watching
 
 
@@ -35,15 +35,8 @@ def test_a_blocked_stdout_loses_nothing_uncounted() -> None:
     pairs = 30011
     with a_netns() as (holder, _), Watch() as mine:
         fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
-
-        def storm() -> None:
-            home = os.open("/proc/self/ns/net", os.O_RDONLY)
-            for _ in range(pairs):
-                setns(fd, CLONE_NEWNET)
-                setns(home, CLONE_NEWNET)
-
         blocked = time.monotonic()
-        pid, _ = act(storm)
+        pid, _ = act(lambda: storm(fd, pairs))
         time.sleep(10 - (time.monotonic() - blocked))  # the ten seconds that the promise speaks of
         stop = mine.stop()
         os.close(fd)
