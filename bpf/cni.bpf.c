@@ -18,8 +18,12 @@
 #include "netns.h"
 #include "task.h"
 #include "facts.h"
+#include "calls.h"
 #include "snapshot.h"
+#include "registers.h"
 #include "hooks_shared.h"
+#include "hooks_fentry.h"
+#include "hooks_kprobe.h"
 #include "hooks_tracepoint.h"
 /* clang-format on */
 

@@ -7,15 +7,8 @@
 SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(cni_fork, struct task_struct *parent, struct task_struct *child)
 {
-	struct net *net = child->nsproxy->net_ns;
-	struct netns now, prev;
-
-	if (net == parent->nsproxy->net_ns)
-		return 0;
-	netns_of(parent, &prev);
-	netns_of(child, &now);
-	born(net, &now, &prev, CAUSE_CLONE);
-	child_entered(child, &now, &prev);
+	if (child->nsproxy->net_ns != parent->nsproxy->net_ns)
+		forked(parent, child);
 	return 0;
 }
 

@@ -8,6 +8,9 @@
 
 #define CLONE_NEWNET 0x40000000
 
+/* include/linux/err.h: pointers from -MAX_ERRNO on are errors. */
+#define MAX_ERRNO 4095UL
+
 #define NSFS_MAGIC 0x6e736673
 #define PID_FS_MAGIC 0x50494446 /* pidfds from 6.9 on */
 #define ANON_INODE_FS_MAGIC 0x09041934 /* pidfds before that */
@@ -159,6 +162,19 @@ struct worker {
 
 struct kthread {
 	void *data;
+};
+
+struct kernel_clone_args {
+	__u64 flags;
+};
+
+/* Registers, by architecture: libbpf finds each of these flavours in the kernel's pt_regs or not. */
+struct pt_regs___x86 {
+	unsigned long bx, cx, si, di, ax;
+};
+
+struct pt_regs___arm64 {
+	__u64 regs[31];
 };
 
 struct trace_event_raw_sys_enter {

@@ -56,8 +56,9 @@ struct task_state {
 	struct netns prev; /* where it was when the call began */
 	struct netns target; /* where the call would lead, if the fd says so */
 	struct netns entered; /* what it has entered and not left; none: cookie 0 */
-	__u32 entered_tid; /* its tid at that time */
-	__u32 call;
+	__u64 born; /* cookie of the namespace whose birth was told when it was made, during a call */
+	__u32 entered_tid; /* its tid when it entered */
+	__u32 call; /* under way, its outcome unknown */
 };
 
 struct {

@@ -10,10 +10,11 @@ import errno
 import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .errors import AttachError, LayoutError, LoadError, PrivilegeError, UnsupportedError
+from .functions import local_name, variant
 
 _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 SAMPLE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
@@ -30,8 +31,10 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {  # name: result, then arguments
     "bpf_object__find_map_by_name": (_pointer, _pointer, _text),
     "bpf_program__set_autoload": (_int, _pointer, _bool),
     "bpf_program__section_name": (_text, _pointer),
+    "bpf_program__set_attach_target": (_int, _pointer, _int, _text),
     "bpf_program__fd": (_int, _pointer),
     "bpf_program__attach": (_pointer, _pointer),
+    "bpf_program__attach_kprobe": (_pointer, _pointer, _bool, _text),
     "bpf_program__attach_iter": (_pointer, _pointer, _pointer),
     "bpf_prog_test_run_opts": (_int, _int, _pointer),
     "bpf_link__fd": (_int, _pointer),
@@ -100,6 +103,11 @@ class _Log:
         return "".join(self.lines)
 
 
+def strerror(number: int) -> str:
+    """What an errno means; also the one that is the kernel's own (include/linux/errno.h)."""
+    return "not supported on this machine (ENOTSUPP)" if number == 524 else os.strerror(number)
+
+
 CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 
 
@@ -137,9 +145,20 @@ class Program:
 
     @property
     def hook(self) -> str:
-        """Where the program belongs, as written in the object: `tp_btf/sched_process_fork`."""
+        """Where the program belongs on this machine: `tp_btf/sched_process_fork`, `fentry/__arm64_sys_setns`."""
+        return local_name(self._section)
+
+    @property
+    def _section(self) -> str:
         section: bytes = libbpf().bpf_program__section_name(self._handle)
         return section.decode().lstrip("?")
+
+    def aim(self) -> None:
+        """Tells libbpf, before loading, the function's name on this machine, where the object has another."""
+        kind, _, function = self.hook.partition("/")
+        if kind in ("fentry", "fexit") and self.hook != self._section:
+            with _Log():  # a function that does not exist makes the load fail, which says so
+                libbpf().bpf_program__set_attach_target(self._handle, 0, function.encode())
 
     def attach(self) -> Link:
         """Attaches the program to its hook.
@@ -147,15 +166,37 @@ class Program:
         Raises:
             AttachError: the kernel has no such hook, or refuses.
         """
+        kind, _, function = self.hook.partition("/")
+        if kind not in ("kprobe", "kretprobe"):
+            return self._link(self.hook, lambda: libbpf().bpf_program__attach(self._handle))
+        try:
+            return self._attach_kprobe(kind, function)
+        except AttachError as error:
+            other = variant(function)
+            if not other:
+                raise
+            if kind == "kretprobe":
+                return self._attach_kprobe(kind, other)
+            reason = f"{error}; there is {other}, but its arguments may be others"
+            raise AttachError(reason, error.program, error.hook, error.errno) from None
+
+    def _attach_kprobe(self, kind: str, function: str) -> Link:
+        name = function.encode()
+        return self._link(
+            f"{kind}/{function}",
+            lambda: libbpf().bpf_program__attach_kprobe(self._handle, kind == "kretprobe", name),
+        )
+
+    def _link(self, hook: str, attach: Callable[[], int | None]) -> Link:
         with _Log() as log:
-            handle = libbpf().bpf_program__attach(self._handle)
+            handle = attach()
             number = ctypes.get_errno()
         if not handle:
             raise AttachError(
-                f"cannot attach {self.name} to {self.hook}: {os.strerror(number)}"
+                f"cannot attach {self.name} to {hook}: {strerror(number)}"
                 + (f" ({log.lines[-1].strip()})" if log.lines else ""),
                 self.name,
-                self.hook,
+                hook,
                 number,
             )
         return Link(handle)
@@ -169,7 +210,7 @@ class Program:
         options = _TestRun(size=ctypes.sizeof(_TestRun))
         failed = libbpf().bpf_prog_test_run_opts(libbpf().bpf_program__fd(self._handle), ctypes.byref(options))
         if failed:
-            raise LoadError(f"cannot run {self.name}: {os.strerror(-failed)}")
+            raise LoadError(f"cannot run {self.name}: {strerror(-failed)}")
         return int(options.result)
 
     def iterate(self) -> bytes:
@@ -184,7 +225,7 @@ class Program:
         if link:
             library.bpf_link__destroy(link)
         if fd < 0:
-            raise AttachError(f"cannot iterate with {self.name}: {os.strerror(-fd)}", self.name, self.hook, -fd)
+            raise AttachError(f"cannot iterate with {self.name}: {strerror(-fd)}", self.name, self.hook, -fd)
         with os.fdopen(fd, "rb", buffering=0) as stream:
             return b"".join(iter(lambda: stream.read(1 << 18), b""))
 
@@ -232,7 +273,7 @@ class Map:
     def max_entries(self, entries: int) -> None:
         failed = libbpf().bpf_map__set_max_entries(self._handle, entries)
         if failed:
-            raise LoadError(f"cannot give map {self.name} {entries} entries: {os.strerror(-failed)}")
+            raise LoadError(f"cannot give map {self.name} {entries} entries: {strerror(-failed)}")
 
     def check_value(self, size: int) -> None:
         """Raises LayoutError unless the map's values have `size` bytes."""
@@ -248,7 +289,7 @@ class Map:
         self.check_value(len(value))
         failed = libbpf().bpf_map__set_initial_value(self._handle, value, len(value))
         if failed:
-            raise LoadError(f"cannot set {self.name}: {os.strerror(-failed)}")
+            raise LoadError(f"cannot set {self.name}: {strerror(-failed)}")
 
     def items(self, key_size: int, value_size: int) -> Iterator[tuple[bytes, bytes]]:
         """All entries, as raw bytes. Entries that come or go meanwhile may or may not be there."""
@@ -289,6 +330,7 @@ class Object:
         self._programs = {name: self._find_program(name) for name in programs}
         for program in self._programs.values():
             library.bpf_program__set_autoload(program._handle, True)
+            program.aim()
 
     def _find_program(self, name: str) -> Program:
         handle = libbpf().bpf_object__find_program_by_name(self._handle, name.encode())
@@ -313,7 +355,7 @@ class Object:
                 "or give the process these capabilities"
             )
         names = ", ".join(self._programs)
-        raise LoadError(f"the kernel refused to load {names}: {os.strerror(-failed)}", log.text())
+        raise LoadError(f"the kernel refused to load {names}: {strerror(-failed)}", log.text())
 
     def program(self, name: str) -> Program:
         """One of the chosen programs."""

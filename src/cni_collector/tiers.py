@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,29 +54,45 @@ _SHARED: Final = (
     Hook(("cni_exit",), "exit of tasks that end inside", frozenset({NetnsExit})),
     Hook(("cni_fork",), "birth and entry by clone", _BIRTHS | _MOVES, required=True),
 )
-_WORKQUEUE: Final = Hook(("cni_clean_end", "cni_clean_start"), "destruction", frozenset({NetnsDestroy}))
+_SETNS: Final = ("entry and exit by setns, and its refusals", _MOVES | {NetnsEnterFailed})
+_UNSHARE: Final = ("birth and entry by unshare, and its refusals", _BIRTHS | _MOVES | {NetnsCreateFailed})
+_CREATE_FAILED: Final[EventTypes] = frozenset({NetnsCreateFailed})
+_DESTROY: Final[EventTypes] = frozenset({NetnsDestroy})
+
+
+def _function_hooks(end: str, begin: str) -> tuple[Hook, ...]:
+    """Hooks in the kernel's functions; the arguments say how their programs' names begin."""
+    setns32 = Hook((f"{end}_setns32", f"{begin}_setns32"), "entry and exit by setns of 32-bit programs", _SETNS[1])
+    return (
+        Hook((f"{end}_cleanup", f"{begin}_cleanup"), "destruction", _DESTROY),
+        *_SHARED,
+        Hook((f"{end}_copy",), "birth in a call that fails later", _BIRTHS),
+        Hook((f"{end}_clone", f"{begin}_clone"), "refusals of clone and clone3", _CREATE_FAILED),
+        Hook((f"{end}_setns", f"{begin}_setns"), *_SETNS, required=True),
+        *([setns32] if platform.machine() == "x86_64" else []),
+        Hook((f"{end}_unshare", f"{begin}_unshare"), *_UNSHARE, required=True),
+    )
+
 
 TIERS: Final[dict[str, tuple[Hook, ...]]] = {
+    "fentry": _function_hooks("cni_fx", "cni_fe"),
+    "kprobe": (
+        Hook(("cni_kp_switch",), "entry and exit where the end of a call is missed", _BIRTHS | _MOVES),
+        *_function_hooks("cni_kr", "cni_kp"),
+    ),
     "tracepoint": (
-        _WORKQUEUE,
+        Hook(("cni_tx_cleanup", "cni_tp_cleanup"), "destruction", _DESTROY),
         *_SHARED,
-        Hook(("cni_clone_exit", "cni_clone_enter"), "refusals of clone", frozenset({NetnsCreateFailed})),
-        Hook(("cni_clone3_exit", "cni_clone3_ent"), "refusals of clone3", frozenset({NetnsCreateFailed})),
-        Hook(
-            ("cni_setns_exit", "cni_setns_enter"),
-            "entry and exit by setns, and its refusals",
-            _MOVES | {NetnsEnterFailed},
-            required=True,
-        ),
-        Hook(
-            ("cni_unshare_ex", "cni_unshare_ent"),
-            "birth and entry by unshare, and its refusals",
-            _BIRTHS | _MOVES | {NetnsCreateFailed},
-            required=True,
-        ),
+        Hook(("cni_tx_clone", "cni_tp_clone"), "refusals of clone", _CREATE_FAILED),
+        Hook(("cni_tx_clone3", "cni_tp_clone3"), "refusals of clone3", _CREATE_FAILED),
+        Hook(("cni_tx_setns", "cni_tp_setns"), *_SETNS, required=True),
+        Hook(("cni_tx_unshare", "cni_tp_unshare"), *_UNSHARE, required=True),
     ),
 }
 """The tiers in the order of preference, and the hooks of each in the order of attaching: ends before beginnings."""
+
+TRIALS: Final = {"fentry": "cni_fe_cleanup", "kprobe": "cni_kp_cleanup"}
+"""One small program of a tier, to see whether the kernel has such hooks at all."""
 
 SNAPSHOT: Final = ("cni_host", "cni_snapshot", "cni_sweep")
 """Programs that are run, not attached."""
@@ -84,6 +101,7 @@ OBJECT: Final = Path(__file__).with_name("cni.bpf.o")
 """The compiled kernel side; `make bpf` builds it."""
 
 TRACEFS: Final = "/sys/kernel/tracing"
+KPROBES: Final = "/sys/bus/event_source/devices/kprobe"
 
 
 def ensure_tracefs() -> None:
@@ -177,22 +195,29 @@ def attach(tier: str | None, wanted: EventTypes, ring_bytes: int) -> Attachment:
         ring_bytes: size of the ring buffer.
 
     Raises:
-        CollectorError: no tier works; the last one's reason.
+        CollectorError: no tier works, and why.
     """
-    if tier is not None and tier not in TIERS:
-        raise UnsupportedError(f"there is no tier {tier!r}: choose one of {', '.join(TIERS)}")
-    refusals: list[CollectorError] = []
-    for name in [tier] if tier else TIERS:
+    if tier is not None:
+        if tier not in TIERS:
+            raise UnsupportedError(f"there is no tier {tier!r}: choose one of {', '.join(TIERS)}")
+        return _attach_tier(tier, wanted, ring_bytes)
+    refusals: dict[str, CollectorError] = {}
+    for name in TIERS:
         try:
             return _attach_tier(name, wanted, ring_bytes)
         except PrivilegeError:
             raise
         except CollectorError as error:
-            refusals.append(error)
-    raise refusals[-1]
+            refusals[name] = error
+    raise UnsupportedError(
+        "cannot collect here: no set of hooks works\n"
+        + "\n".join(f"  tier {name}: {error}" for name, error in refusals.items())
+    )
 
 
 def _attach_tier(tier: str, wanted: EventTypes, ring_bytes: int) -> Attachment:
+    if error := trial(tier):
+        raise error
     hooks = [hook for hook in TIERS[tier] if hook.feeds & wanted]
     missing: dict[Hook, CollectorError] = {}
     try:
@@ -207,7 +232,6 @@ def _attach_tier(tier: str, wanted: EventTypes, ring_bytes: int) -> Attachment:
     try:
         if loaded.program("cni_host").run():
             raise UnsupportedError("cannot tell which network namespace is the host's: the first task was not found")
-        ensure_tracefs()
         for hook in hooks:
             attachment.attach(hook)
         _require(missing)
@@ -233,6 +257,19 @@ def _require(missing: dict[Hook, CollectorError]) -> None:
             raise error
 
 
+def trial(tier: str) -> CollectorError | None:
+    """Says why this kernel has no such hooks at all: cheaper, and clearer, than trying each of them."""
+    if tier == "tracepoint":
+        try:
+            ensure_tracefs()
+        except CollectorError as error:
+            return error
+        return None
+    if tier == "kprobe" and not os.path.exists(KPROBES):
+        return UnsupportedError(f"this kernel has no kprobes ({KPROBES} is missing): it needs CONFIG_KPROBE_EVENTS=y")
+    return probe(Hook((TRIALS[tier],), "", frozenset()))
+
+
 def probe(hook: Hook) -> CollectorError | None:
     """Loads and attaches one hook alone, and lets go of it again; says what stood in the way."""
     try:
@@ -241,17 +278,9 @@ def probe(hook: Hook) -> CollectorError | None:
         return error
     try:
         attachment.object.load()
-        ensure_tracefs()
         attachment.attach(hook)
     except CollectorError as error:
         return error
     finally:
         attachment.close()
     return attachment.missing.get(hook)
-
-
-def probe_all() -> Iterator[tuple[str, Hook, CollectorError | None]]:
-    """Tries every hook of every tier: tier, hook, and what stood in the way."""
-    for tier, hooks in TIERS.items():
-        for hook in hooks:
-            yield tier, hook, probe(hook)

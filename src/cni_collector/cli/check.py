@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 
 import click
 
 from ..errors import CollectorError, PrivilegeError
-from ..tiers import TIERS, Hook, probe_all
+from ..tiers import TIERS, Hook, probe, trial
 
 
 @click.command()
@@ -18,23 +17,28 @@ def check() -> None:
     Every hook is loaded, attached and let go of. Where one does not work, what is lost by it and the reason are told.
     Exits with 1 if nothing can be collected.
     """
-    offered = []
-    for tier, results in itertools.groupby(probe_all(), key=lambda result: result[0]):
-        click.echo(f"tier {tier}")
-        usable = True
-        for _, hook, error in results:
-            usable = usable and not (error and hook.required)
-            click.echo(_line(hook, error))
-        click.echo(
-            f"  tier {tier}: "
-            + (click.style("works", fg="green") if usable else click.style("does not work", fg="red"))
-        )
-        if usable:
-            offered.append(tier)
+    offered = [tier for tier in TIERS if _check_tier(tier)]
     if not offered:
         click.echo(f"nothing can be collected here (tried: {', '.join(TIERS)})", err=True)
         sys.exit(1)
     click.echo(f"cni-collector watch will use: {offered[0]}")
+
+
+def _check_tier(tier: str) -> bool:
+    """Prints what a tier offers, and says whether it can be used."""
+    click.echo(f"tier {tier}")
+    if error := trial(tier):
+        click.echo(f"  {click.style('not offered', fg='red')}  {error}{_mend(error)}")
+        return False
+    usable = True
+    for hook in TIERS[tier]:
+        error = probe(hook)
+        usable = usable and not (error and hook.required)
+        click.echo(_line(hook, error))
+    click.echo(
+        f"  tier {tier}: " + (click.style("works", fg="green") if usable else click.style("does not work", fg="red"))
+    )
+    return usable
 
 
 def _line(hook: Hook, error: CollectorError | None) -> str:

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The kprobe tier: the same functions by breakpoints, or by ftrace where they begin with its call.
+ *
+ * A return probe is missed where more calls are under way than it has places (kretprobe.maxactive: 10, or
+ * twice the CPUs). So no success depends on one: the task's change-over and the fork are seen at their
+ * entry, which is never missed, and refusals whose end was missed are counted.
+ */
+#ifndef CNI_HOOKS_KPROBE_H
+#define CNI_HOOKS_KPROBE_H
+
+SEC("?kprobe/__x64_sys_setns")
+int cni_kp_setns(void *ctx)
+{
+	const void *registers = (const void *)argument(ctx, 0);
+
+	setns_begins(argument(registers, 0), argument(registers, 1));
+	return 0;
+}
+
+SEC("?kretprobe/__x64_sys_setns")
+int cni_kr_setns(void *ctx)
+{
+	setns_ends(result(ctx));
+	return 0;
+}
+
+SEC("?kprobe/__ia32_sys_setns")
+int cni_kp_setns32(void *ctx)
+{
+	const struct pt_regs___x86 *registers = (const void *)argument(ctx, 0);
+
+	setns_begins(BPF_CORE_READ(registers, bx), BPF_CORE_READ(registers, cx));
+	return 0;
+}
+
+SEC("?kretprobe/__ia32_sys_setns")
+int cni_kr_setns32(void *ctx)
+{
+	setns_ends(result(ctx));
+	return 0;
+}
+
+SEC("?kprobe/ksys_unshare")
+int cni_kp_unshare(void *ctx)
+{
+	unshare_begins(argument(ctx, 0));
+	return 0;
+}
+
+SEC("?kretprobe/ksys_unshare")
+int cni_kr_unshare(void *ctx)
+{
+	unshare_ends((int)result(ctx));
+	return 0;
+}
+
+SEC("?kprobe/switch_task_namespaces")
+int cni_kp_switch(void *ctx)
+{
+	const struct nsproxy *to = (const void *)argument(ctx, 1);
+
+	/* A task that ends, or one that never began, changes over to nothing. */
+	if (to && argument(ctx, 0) == bpf_get_current_task())
+		changes_over(to);
+	return 0;
+}
+
+SEC("?kprobe/kernel_clone")
+int cni_kp_clone(void *ctx)
+{
+	clone_begins(BPF_CORE_READ((const struct kernel_clone_args *)argument(ctx, 0), flags));
+	return 0;
+}
+
+SEC("?kretprobe/kernel_clone")
+int cni_kr_clone(void *ctx)
+{
+	clone_ends((int)result(ctx));
+	return 0;
+}
+
+SEC("?kretprobe/copy_net_ns")
+int cni_kr_copy(void *ctx)
+{
+	copied((struct net *)result(ctx));
+	return 0;
+}
+
+SEC("?kprobe/cleanup_net")
+int cni_kp_cleanup(void *ctx)
+{
+	cleanup_begins();
+	return 0;
+}
+
+SEC("?kretprobe/cleanup_net")
+int cni_kr_cleanup(void *ctx)
+{
+	cleanup_ends();
+	return 0;
+}
+
+#endif
