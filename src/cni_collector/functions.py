@@ -1,4 +1,4 @@
-"""What functions of the kernel are called here: that depends on the processor, and on what the compiler made of them."""
+"""What functions of the kernel are called here: the processor and the compiler have a say in that."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ import ctypes
 import os
 import platform
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -201,6 +200,7 @@ def attach(tier: str | None, wanted: EventTypes, ring_bytes: int) -> Attachment:
         if tier not in TIERS:
             raise UnsupportedError(f"there is no tier {tier!r}: choose one of {', '.join(TIERS)}")
         return _attach_tier(tier, wanted, ring_bytes)
+    open_object([]).close()  # what is missing for every tier is told once
     refusals: dict[str, CollectorError] = {}
     for name in TIERS:
         try:
@@ -209,10 +209,8 @@ def attach(tier: str | None, wanted: EventTypes, ring_bytes: int) -> Attachment:
             raise
         except CollectorError as error:
             refusals[name] = error
-    raise UnsupportedError(
-        "cannot collect here: no set of hooks works\n"
-        + "\n".join(f"  tier {name}: {error}" for name, error in refusals.items())
-    )
+    reasons = "; ".join(f"{name}: {error}" for name, error in refusals.items())
+    raise UnsupportedError(f"cannot collect here: no tier works ({reasons})") from refusals[name]
 
 
 def _attach_tier(tier: str, wanted: EventTypes, ring_bytes: int) -> Attachment:

@@ -52,19 +52,31 @@ def clone(flags: int) -> int:
     return _call(_libc.syscall(_SYS_CLONE, ctypes.c_ulong(flags | signal.SIGCHLD), 0, 0, 0, 0))
 
 
-def clone3(flags: int) -> int:
-    """Like fork() with these flags: 0 in the child."""
-    arguments = (ctypes.c_uint64 * 8)(flags, 0, 0, 0, signal.SIGCHLD)
+def clone3(flags: int, *set_tid: int) -> int:
+    """Like fork() with these flags: 0 in the child, which gets the pid that is asked for."""
+    wanted = (ctypes.c_int * len(set_tid))(*set_tid)
+    address = ctypes.addressof(wanted) if set_tid else 0
+    arguments = (ctypes.c_uint64 * 10)(flags, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, address, len(set_tid))
     return _call(_libc.syscall(_SYS_CLONE3, arguments, ctypes.sizeof(arguments)))
 
 
-def setns_32(fd: int, nstype: int) -> int:
-    """The same by the 32-bit way into the kernel (x86-64 only): the result, a negative errno where it fails."""
-    code = bytes.fromhex("53 89 fb 89 f1 b8 5a 01 00 00 cd 80 5b c3")  # setns is 346 there: int $0x80
+def _call_32(number: int, first: int, second: int) -> int:
+    """A system call by the 32-bit way into the kernel: the result, a negative errno where it fails."""
+    code = bytes.fromhex("53 89 fb 89 f1 b8") + number.to_bytes(4, "little") + bytes.fromhex("cd 80 5b c3")
     memory = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-    memory.write(code)
+    memory.write(code)  # mov %edi,%ebx; mov %esi,%ecx; mov $number,%eax; int $0x80
     address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    return ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int)(address)(fd, nstype)
+    return ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int)(address)(first, second)
+
+
+def setns_32(fd: int, nstype: int) -> int:
+    """As a 32-bit program calls it (x86-64 only): the result, a negative errno where it fails."""
+    return _call_32(346, fd, nstype)
+
+
+def unshare_32(flags: int) -> int:
+    """As a 32-bit program calls it (x86-64 only): the result, a negative errno where it fails."""
+    return _call_32(310, flags, 0)
 
 
 def bind_mount(source: str, target: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import subprocess
 import uuid
@@ -15,7 +16,7 @@ from cni_collector import Collector, NetnsCreate
 
 from .actors import CLONE_NEWNET, a_netns, act, cookie, unmount, unshare
 from .test_snapshot import _list
-from .watching import Scene, Watch
+from .watching import TIER, Scene, Watch
 
 CONTAINER = "0123456789abcdef" * 4
 POD = str(uuid.UUID(int=7))
@@ -115,7 +116,10 @@ def test_v1_where_v2_says_nothing(scene: Scene, watch: Watch, unified: Path) -> 
 
 def test_a_path_is_sent_again_when_it_found_no_room(unified: Path) -> None:
     """A ring of a page has room for one path at most; the events come all the same, with the path or without."""
-    with _cgroup(unified, f"cni-test-{os.getpid()}") as cgroup, Collector(ring_bytes=4096) as collector:
+    with (
+        _cgroup(unified, f"cni-test-{os.getpid()}") as cgroup,
+        Collector(tier=TIER, ring_bytes=mmap.PAGESIZE) as collector,
+    ):
         paths = []
         for _ in range(3):
             cookies = {_a_life_in(cgroup)}

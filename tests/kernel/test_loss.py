@@ -8,7 +8,7 @@ import signal
 from cni_collector import Collector, Lost, NetnsEnter, NetnsEnterFailed, NetnsExit
 
 from .actors import CLONE_NEWNET, a_netns, act, refused, setns, storm
-from .watching import Watch
+from .watching import TIER, Watch
 
 PAIRS = 20011
 REFUSALS = 7919
@@ -24,7 +24,7 @@ def test_emitted_and_lost_are_what_happened() -> None:
     """Nobody reads during the storm; the ring holds a few hundred records of fifty thousand."""
     with a_netns() as (holder, _):
         fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
-        with Collector("cni", ring_bytes=1 << 16) as collector:
+        with Collector("cni", tier=TIER, ring_bytes=1 << 16) as collector:
             act(lambda: _storm(fd))
             stream = iter(collector.events())
             assert collector.stats.received < 1000

@@ -10,6 +10,7 @@ import pytest
 from cni_collector import Collector, NetnsEnter, NetnsExit, ring
 
 from .actors import a_netns, act, storm
+from .watching import TIER
 
 PAIRS = 1009
 
@@ -23,7 +24,7 @@ def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> A
 def test_a_storm_through_a_ring_that_wraps_many_times(reader: Any) -> None:
     """Storms that just fit, each read before the next: every record arrives once and in order."""
     rounds, seen = 7, []
-    with a_netns() as (holder, _), Collector(ring_bytes=1 << 18) as collector:
+    with a_netns() as (holder, _), Collector(tier=TIER, ring_bytes=1 << 18) as collector:
         fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
         batches = collector.batches()
         for _ in range(rounds):
@@ -40,7 +41,7 @@ def test_a_storm_through_a_ring_that_wraps_many_times(reader: Any) -> None:
 
 def test_chunks(reader: Any) -> None:
     """No batch is larger than a chunk, and none is empty."""
-    with a_netns() as (holder, _), Collector() as collector:
+    with a_netns() as (holder, _), Collector(tier=TIER) as collector:
         fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
         pid, _ = act(lambda: storm(fd, PAIRS))
         os.close(fd)

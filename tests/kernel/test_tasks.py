@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
 import threading
 
-import pytest
-
-from .actors import CLONE_NEWNET, Puppet, a_netns, act, cookie, setns, setns_32, unshare
+from .actors import CLONE_NEWNET, Puppet, a_netns, act, cookie, setns, unshare
 from .watching import Scene, Watch
 
 
@@ -117,24 +114,6 @@ def test_leader_and_thread_both_inside_when_the_thread_execs(scene: Scene) -> No
         first, second = scene.events({}, {"leader": pid})[-2:]
         assert first.entered_tid is None  # type: ignore[attr-defined]
         assert second.entered_tid == tid  # type: ignore[attr-defined]
-
-
-@pytest.mark.skipif(platform.machine() != "x86_64", reason="the 32-bit way is x86's")
-def test_leaving_by_a_way_that_is_not_seen(scene: Scene) -> None:
-    """The tracepoint tier's gap: a 32-bit setns is missed. What is told must be true all the same."""
-    with a_netns() as (holder, a):
-
-        def play() -> int:
-            home = os.open("/proc/self/ns/net", os.O_RDONLY)
-            setns(os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY), CLONE_NEWNET)
-            return setns_32(home, CLONE_NEWNET)
-
-        pid, result = act(play)
-        assert result == 0
-        assert scene.story({"A": a}, {"main": pid, "holder": holder.pid})[2:] == [
-            "enter A setns main prev=host",
-            "exit A exit main",
-        ]
 
 
 def _run_and_exec(play: object) -> int:

@@ -80,7 +80,8 @@ def test_tracefs_is_mounted_where_it_is_missing() -> None:
     script = (
         "umount /sys/kernel/tracing 2>/dev/null; umount /sys/kernel/debug 2>/dev/null; "
         "test ! -e /sys/kernel/tracing/events && "
-        f"{sys.executable} -m cni_collector watch -o json --duration 0.1 && test -e /sys/kernel/tracing/events"
+        f"{sys.executable} -m cni_collector watch -o json --tier tracepoint --duration 0.1 && "
+        "test -e /sys/kernel/tracing/events"
     )
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

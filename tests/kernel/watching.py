@@ -18,16 +18,21 @@ from cni_collector import AnyEvent, CollectorStart, CollectorStop, Event, Netns,
 
 from . import actors
 
-PATIENCE = 30.0
+EMULATED = "CNI_TEST_EMULATED" in os.environ
+"""In an emulated machine all takes twenty times as long: what only repeats itself is repeated less."""
+PATIENCE = 90.0 if EMULATED else 30.0
 """Seconds after which something that is waited for is taken not to come."""
+TIER = os.environ.get("CNI_TEST_TIER")
+"""The tier that is tested; the best that this kernel offers if None."""
 
 
 class Watch:
     """A running `watch`. Its events are read as they come, and kept."""
 
     def __init__(self, *options: str) -> None:
+        tier = ["--tier", TIER] if TIER else []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "cni_collector", "watch", "-o", "json", *options], stdout=subprocess.PIPE
+            [sys.executable, "-m", "cni_collector", "watch", "-o", "json", *tier, *options], stdout=subprocess.PIPE
         )
         assert self._process.stdout
         self._fd = self._process.stdout.fileno()
@@ -45,6 +50,11 @@ class Watch:
         first = self.events[0]
         assert isinstance(first, CollectorStart)
         return first
+
+    @property
+    def sees_functions(self) -> bool:
+        """Whether the hooks are in the kernel's functions, and see what does not pass the system-call tracepoints."""
+        return self.start.tier != "tracepoint"
 
     def wait(self, wanted: Callable[[Event], bool], since: int = 0) -> Event:
         """The first event that is wanted, of those with an index from `since` on."""

@@ -29,6 +29,7 @@ class FakeLibbpf:
         functions: dict[str, Callable[..., int]] = {
             "bpf_object__find_map_by_name": lambda _object, name: sizes.get(name, 1),  # a map's handle is its size
             "bpf_map__value_size": lambda handle: handle,
+            "bpf_program__section_name": lambda _program: b"?tp_btf/any",
         }
         for name, (result, *_) in bpf._PROTOTYPES.items():
             value = results.get(name, int(result is ctypes.c_void_p))
@@ -158,8 +159,12 @@ def test_a_refusal_that_no_capability_explains_is_no_lack_of_privilege(
 ) -> None:
     install(monkeypatch, FakeLibbpf(bpf_object__load=-errno.EPERM))
     hold(monkeypatch, held)
+    message = refusal(UnsupportedError)
+    for tier in tiers.TIERS:
+        assert f"{tier}: " in message
+    assert os.strerror(errno.EPERM) in message
     with pytest.raises(LoadError, match=os.strerror(errno.EPERM)):
-        Collector().start()
+        Collector(tier="tracepoint").start()
 
 
 def test_an_ordinary_user_may_not_even_look_at_tracefs(monkeypatch: pytest.MonkeyPatch) -> None:
