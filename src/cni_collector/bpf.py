@@ -5,15 +5,17 @@ Only functions of libbpf 1.0 are used. libbpf is looked up when an object is ope
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .errors import AttachError, LayoutError, LoadError, PrivilegeError, UnsupportedError
+from .errors import AttachError, LayoutError, LoadError, LockdownError, PrivilegeError, UnsupportedError
 from .functions import local_name, variant
 
 _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
@@ -119,6 +121,29 @@ def missing_capabilities() -> list[str]:
     return [] if "CAP_SYS_ADMIN" in held else [n for n in ("CAP_BPF", "CAP_PERFMON") if n not in held]
 
 
+def refuse_lockdown() -> None:
+    """Raises LockdownError where the kernel says that it is locked down (kernel_lockdown(7)) and lets that be read."""
+    with contextlib.suppress(OSError), open("/sys/kernel/security/lockdown", encoding="ascii") as mode:
+        if "[confidentiality]" in mode.read():
+            raise _locked_down()
+
+
+def _locked_down() -> LockdownError:
+    return LockdownError(
+        "cannot look into this kernel: it is locked down for confidentiality, so BPF may not read its memory, "
+        "whoever asks; boot it with lockdown=integrity, or without"
+    )
+
+
+_PARANOID = "/proc/sys/kernel/perf_event_paranoid"
+
+
+def _perf_is_restricted() -> bool:
+    """Whether CAP_PERFMON is not enough for perf events: Debian's and Ubuntu's kernels know a level above 2."""
+    with open(_PARANOID, encoding="ascii") as level:
+        return int(level.read()) > 2
+
+
 def possible_cpus() -> int:
     """How many CPUs this machine can ever have: the number of slots in per-CPU counters."""
     return int(libbpf().libbpf_num_possible_cpus())
@@ -188,17 +213,16 @@ class Program:
         )
 
     def _link(self, hook: str, attach: Callable[[], int | None]) -> Link:
-        with _Log() as log:
+        with _Log():  # says in other words what the number says
             handle = attach()
             number = ctypes.get_errno()
         if not handle:
-            raise AttachError(
-                f"cannot attach {self.name} to {hook}: {strerror(number)}"
-                + (f" ({log.lines[-1].strip()})" if log.lines else ""),
-                self.name,
-                hook,
-                number,
-            )
+            reason = strerror(number)
+            if number == errno.EACCES and _perf_is_restricted():
+                reason += (
+                    f" ({_PARANOID} is above 2, as Debian has it: give the process CAP_SYS_ADMIN, or set that to 2)"
+                )
+            raise AttachError(f"cannot attach {self.name} to {hook}: {reason}", self.name, hook, number)
         return Link(handle)
 
     def run(self) -> int:
@@ -354,6 +378,9 @@ class Object:
                 f"cannot load BPF programs without {' and '.join(missing)}: run as root, "
                 "or give the process these capabilities"
             )
+        # What the verifier says of a helper that security_locked_down() withholds.
+        if re.search("(cannot use helper|unknown func) bpf_probe_read", log.text()):
+            raise _locked_down()
         names = ", ".join(self._programs)
         raise LoadError(f"the kernel refused to load {names}: {strerror(-failed)}", log.text())
 

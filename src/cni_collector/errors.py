@@ -9,6 +9,10 @@ class UnsupportedError(CollectorError):
     """This platform, kernel or libbpf cannot do what was asked."""
 
 
+class LockdownError(UnsupportedError):
+    """The kernel was booted so that nobody may read its memory."""
+
+
 class PrivilegeError(CollectorError):
     """The process lacks a capability; the message names it."""
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from .bpf import Link, Object, possible_cpus
-from .errors import AttachError, CollectorError, LoadError, PrivilegeError, UnsupportedError
+from .bpf import Link, Object, possible_cpus, refuse_lockdown
+from .errors import AttachError, CollectorError, LoadError, LockdownError, PrivilegeError, UnsupportedError
 from .events import (
     Event,
     NetnsCreate,
@@ -201,11 +201,12 @@ def attach(tier: str | None, wanted: EventTypes, ring_bytes: int) -> Attachment:
             raise UnsupportedError(f"there is no tier {tier!r}: choose one of {', '.join(TIERS)}")
         return _attach_tier(tier, wanted, ring_bytes)
     open_object([]).close()  # what is missing for every tier is told once
+    refuse_lockdown()
     refusals: dict[str, CollectorError] = {}
     for name in TIERS:
         try:
             return _attach_tier(name, wanted, ring_bytes)
-        except PrivilegeError:
+        except (PrivilegeError, LockdownError):
             raise
         except CollectorError as error:
             refusals[name] = error
@@ -257,12 +258,13 @@ def _require(missing: dict[Hook, CollectorError]) -> None:
 
 def trial(tier: str) -> CollectorError | None:
     """Says why this kernel has no such hooks at all: cheaper, and clearer, than trying each of them."""
-    if tier == "tracepoint":
-        try:
+    try:
+        refuse_lockdown()
+        if tier == "tracepoint":
             ensure_tracefs()
-        except CollectorError as error:
-            return error
-        return None
+            return None
+    except CollectorError as error:
+        return error
     if tier == "kprobe" and not os.path.exists(KPROBES):
         return UnsupportedError(f"this kernel has no kprobes ({KPROBES} is missing): it needs CONFIG_KPROBE_EVENTS=y")
     return probe(Hook((TRIALS[tier],), "", frozenset()))

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ..errors import CollectorError, PrivilegeError
+from ..errors import CollectorError
 from ..tiers import TIERS, Hook, probe, trial
 
 
@@ -28,7 +28,7 @@ def _check_tier(tier: str) -> bool:
     """Prints what a tier offers, and says whether it can be used."""
     click.echo(f"tier {tier}")
     if error := trial(tier):
-        click.echo(f"  {click.style('not offered', fg='red')}  {error}{_mend(error)}")
+        click.echo(f"  {click.style('not offered', fg='red')}  {error}")
         return False
     usable = True
     for hook in TIERS[tier]:
@@ -46,10 +46,4 @@ def _line(hook: Hook, error: CollectorError | None) -> str:
     if error is None:
         return f"  {click.style('ok', fg='green')}       {hook.gives}  ({names})"
     lost = "needed" if hook.required else "lost by it"
-    return f"  {click.style('missing', fg='red')}  {hook.gives} ({lost})  ({names})\n           {error}{_mend(error)}"
-
-
-def _mend(error: CollectorError) -> str:
-    if isinstance(error, PrivilegeError) or "Permission denied" not in str(error):
-        return ""
-    return "; run as root, and see whether a security policy (lockdown, seccomp) forbids it"
+    return f"  {click.style('missing', fg='red')}  {hook.gives} ({lost})  ({names})\n           {error}"
