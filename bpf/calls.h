@@ -9,13 +9,49 @@
 #ifndef CNI_CALLS_H
 #define CNI_CALLS_H
 
+/* The current task has made itself a namespace, and is in it or about to be. */
+static __always_inline void unshared(struct task_state *its, const struct net *net, const struct netns *now)
+{
+	struct netns prev = its->prev;
+
+	if (its->born != now->cookie)
+		born(net, now, &prev, CAUSE_UNSHARE);
+	moved(&prev, now, CAUSE_UNSHARE);
+}
+
+/*
+ * A call of the current task whose end was not seen: a return probe can be missed, and the kernel skips a program
+ * that another task was preempted in. Where the task has moved, that is told now; otherwise the call was refused.
+ */
+__noinline int settle_call(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_state *its = state_of(task, false);
+	struct netns prev, now;
+	__u32 call;
+
+	if (!its || its->call == CALL_NONE)
+		return 0;
+	call = its->call;
+	its->call = CALL_NONE;
+	prev = its->prev;
+	netns_of(task, &now);
+	if (now.cookie == prev.cookie)
+		count_lost(call == CALL_SETNS ? RECORD_NETNS_ENTER_FAILED : RECORD_NETNS_CREATE_FAILED);
+	else if (call == CALL_UNSHARE)
+		unshared(its, task->nsproxy->net_ns, &now);
+	else
+		moved(&prev, &now, CAUSE_SETNS);
+	return 0;
+}
+
 static __always_inline struct task_state *call_begins(enum call call)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_state *its = state_of(task, true);
 
 	if (its) {
-		count_missed_end(its);
+		settle_call();
 		netns_of(task, &its->prev);
 		its->call = call;
 	} else {
@@ -84,16 +120,6 @@ __noinline int unshare_begins(unsigned long flags)
 	return 0;
 }
 
-/* The current task has made itself a namespace, and is in it or about to be. */
-static __always_inline void unshared(struct task_state *its, const struct net *net, const struct netns *now)
-{
-	struct netns prev = its->prev;
-
-	if (its->born != now->cookie)
-		born(net, now, &prev, CAUSE_UNSHARE);
-	moved(&prev, now, CAUSE_UNSHARE);
-}
-
 __noinline int unshare_ends(long result)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -121,16 +147,20 @@ __noinline int clone_begins(__u64 flags)
 	return 0;
 }
 
-/* A clone that succeeds is seen by the fork; here only what was refused. */
+/* A clone that succeeds is seen by the fork, unless the kernel skipped that; here, what was refused. */
 __noinline int clone_ends(long result)
 {
 	struct task_state *its = call_ends(CALL_CLONE);
 	struct netns prev, nothing = {};
 
-	if (!its || result >= 0)
+	if (!its)
 		return 0;
-	prev = its->prev;
-	refused(RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_CLONE, -result);
+	if (result < 0) {
+		prev = its->prev;
+		refused(RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_CLONE, -result);
+	} else {
+		count_lost(RECORD_NETNS_ENTER);
+	}
 	return 0;
 }
 
@@ -188,6 +218,13 @@ static __always_inline void changes_over(const struct nsproxy *to)
 	prev = its->prev;
 	if (now.cookie != prev.cookie)
 		moved(&prev, &now, CAUSE_SETNS);
+}
+
+/* The current task is ending, and still is where it was. */
+static __always_inline void ends(void)
+{
+	settle_call();
+	ended();
 }
 
 static __always_inline void cleanup_begins(void)

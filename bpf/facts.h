@@ -178,17 +178,6 @@ static __always_inline void moved(const struct netns *prev, const struct netns *
 }
 
 /*
- * A call whose end was not seen: a return probe can be missed. If it had come to anything, that was seen
- * elsewhere; so it was refused.
- */
-static __always_inline void count_missed_end(struct task_state *its)
-{
-	if (its->call != CALL_NONE)
-		count_lost(its->call == CALL_SETNS ? RECORD_NETNS_ENTER_FAILED : RECORD_NETNS_CREATE_FAILED);
-	its->call = CALL_NONE;
-}
-
-/*
  * The current task is ending. Only one that had entered leaves: others merely inherited their netns. It
  * leaves what it entered, though by a way that this tier does not see it may be elsewhere by now.
  */
@@ -197,10 +186,7 @@ static __always_inline void ended(void)
 	struct task_state *its = state_of(bpf_get_current_task_btf(), false);
 	struct netns ns, nowhere = {};
 
-	if (!its)
-		return;
-	count_missed_end(its);
-	if (!its->entered.cookie)
+	if (!its || !its->entered.cookie)
 		return;
 	ns = its->entered;
 	left(&ns, &nowhere, CAUSE_EXIT);

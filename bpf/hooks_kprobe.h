@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The kprobe tier: the same functions by breakpoints, or by ftrace where they begin with its call.
+ * The kprobe tier: functions by breakpoints, or by ftrace where they begin with its call. Programs run with
+ * preemption off, on every kernel: so none is skipped because another task was preempted in it, as the
+ * programs of fentry (and, from 7.0 on, of tracepoints) are. That is why the exit is a kprobe here, too. Only
+ * the fork is not: a kprobe cannot reach the child's task storage.
  *
  * A return probe is missed where more calls are under way than it has places (kretprobe.maxactive: 10, or
  * twice the CPUs). So no success depends on one: the task's change-over and the fork are seen at their
@@ -63,6 +66,13 @@ int cni_kp_switch(void *ctx)
 	/* A task that ends, or one that never began, changes over to nothing. */
 	if (to && argument(ctx, 0) == bpf_get_current_task())
 		changes_over(to);
+	return 0;
+}
+
+SEC("?kprobe/do_exit")
+int cni_kp_exit(void *ctx)
+{
+	ends();
 	return 0;
 }
 

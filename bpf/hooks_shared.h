@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* Hooks that every tier uses. */
+/* Hooks of more than one tier. */
 #ifndef CNI_HOOKS_SHARED_H
 #define CNI_HOOKS_SHARED_H
 
@@ -16,7 +16,7 @@ int BPF_PROG(cni_fork, struct task_struct *parent, struct task_struct *child)
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(cni_exit, struct task_struct *task)
 {
-	ended();
+	ends();
 	return 0;
 }
 

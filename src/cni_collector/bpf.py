@@ -39,6 +39,7 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {  # name: result, then arguments
     "bpf_program__attach_kprobe": (_pointer, _pointer, _bool, _text),
     "bpf_program__attach_iter": (_pointer, _pointer, _pointer),
     "bpf_prog_test_run_opts": (_int, _int, _pointer),
+    "bpf_obj_get_info_by_fd": (_int, _int, _pointer, _pointer),
     "bpf_link__fd": (_int, _pointer),
     "bpf_link__destroy": (_int, _pointer),
     "bpf_iter_create": (_int, _int),
@@ -237,6 +238,13 @@ class Program:
             raise LoadError(f"cannot run {self.name}: {strerror(-failed)}")
         return int(options.result)
 
+    def missed(self) -> int:
+        """How often the kernel skipped the program since it was loaded, because it was at work on that CPU already."""
+        info = ctypes.create_string_buffer(_RECURSION_MISSES + 8)
+        size = ctypes.c_uint32(len(info))
+        libbpf().bpf_obj_get_info_by_fd(libbpf().bpf_program__fd(self._handle), info, ctypes.byref(size))
+        return int.from_bytes(info.raw[_RECURSION_MISSES:], sys.byteorder)
+
     def iterate(self) -> bytes:
         """Runs an iterator program to its end and returns all that it wrote.
 
@@ -252,6 +260,10 @@ class Program:
             raise AttachError(f"cannot iterate with {self.name}: {strerror(-fd)}", self.name, self.hook, -fd)
         with os.fdopen(fd, "rb", buffering=0) as stream:
             return b"".join(iter(lambda: stream.read(1 << 18), b""))
+
+
+_RECURSION_MISSES = 208
+"""Where `recursion_misses` stands in `struct bpf_prog_info` of linux/bpf.h, since 5.12; a kernel without leaves 0."""
 
 
 class _TestRun(ctypes.Structure):

@@ -107,6 +107,8 @@ class Lost(Event, frozen=True, gc=False, tag="lost"):
 
     count: int = 0
     by_type: dict[str, int] = {}
+    missed: int | None = None
+    """Runs of hooks that the kernel skipped meanwhile: at most so many facts were not seen at all."""
 
 
 class CollectorStart(Event, frozen=True, gc=False, tag="collector_start"):
@@ -139,6 +141,8 @@ class CollectorStop(Event, frozen=True, gc=False, tag="collector_stop"):
     """How many events about namespaces were delivered."""
     lost: int | None = None
     """How many could not be."""
+    missed: int | None = None
+    """Runs of hooks that the kernel skipped."""
 
 
 AnyEvent = Union[

@@ -23,6 +23,8 @@ from .version import VERSION
 
 SCHEMA: Final = 1
 """Version of the event format."""
+LOOK: Final = 1.0
+"""Seconds at least between two looks for what the kernel skipped, which cost system calls."""
 CHUNK: Final = 512
 """Most records taken from the ring at once: larger batches fall out of the processor's cache."""
 
@@ -43,6 +45,8 @@ class Stats(msgspec.Struct, frozen=True):
     lost_by_type: dict[str, int] = {}
     lost_cgroup_paths: int = 0
     """Cgroup paths that found no room: their events were delivered without them."""
+    missed: int = 0
+    """Runs of hooks that the kernel skipped: at most so many facts were not seen at all."""
 
 
 class Session:
@@ -74,6 +78,8 @@ class Session:
             self._lost_map = opened.enter_context(mmap.mmap(lost.fd, LOST.size * lost.max_entries, prot=mmap.PROT_READ))
             self._lost_raw = self._lost_map[:]
             self._lost_by_type = self._sum_lost()
+            self._missed = 0
+            self._next_look = 0.0
             ring = loaded.map("ring")
             decoder = self._decoder
             self._ring: Ring = opened.enter_context(
@@ -115,7 +121,7 @@ class Session:
     def closing(self) -> CollectorStop:
         """The event that a stream ends with."""
         stats = self.stats()
-        return CollectorStop(_now(), events=stats.received, lost=stats.lost)
+        return CollectorStop(_now(), events=stats.received, lost=stats.lost, missed=stats.missed or None)
 
     def fileno(self) -> int:
         """A descriptor that is readable when there is something to read, or nothing will come any more."""
@@ -139,7 +145,7 @@ class Session:
             self._count(events)
         else:
             self._decoder.set_clock()
-        if self._lost_raw != self._lost_map[:] and (lost := self._newly_lost()):
+        if (self._lost_raw != self._lost_map[:] or time.monotonic() > self._next_look) and (lost := self._newly_lost()):
             events.append(lost)
         return events
 
@@ -154,9 +160,16 @@ class Session:
         self._lost_raw = self._lost_map[:]
         before, self._lost_by_type = self._lost_by_type, self._sum_lost()
         fresh = [now - then for now, then in zip(self._lost_by_type, before, strict=True)]
-        if not sum(fresh[CGROUP + 1 :]):
+        missed_before, self._missed = self._missed, self._attachment.missed()
+        self._next_look = time.monotonic() + LOOK
+        if not sum(fresh[CGROUP + 1 :]) and self._missed == missed_before:
             return None
-        return Lost(_now(), count=sum(fresh[CGROUP + 1 :]), by_type=_by_name(fresh))
+        return Lost(
+            _now(),
+            count=sum(fresh[CGROUP + 1 :]),
+            by_type=_by_name(fresh),
+            missed=self._missed - missed_before or None,
+        )
 
     def _forget_paths(self) -> None:
         self._state[STATE_EPOCH] = self._state[STATE_EPOCH] + 1 & 0xFF
@@ -170,11 +183,13 @@ class Session:
             received_by_type={type_name(kind): count for kind, count in self._received.items()},
             lost_by_type=_by_name(self._lost_by_type),
             lost_cgroup_paths=self._lost_by_type[CGROUP],
+            missed=self._missed,
         )
 
     def detach(self) -> None:
         """Ends the reporting and wakes who waits. What was reported can still be read."""
         self._attachment.detach()
+        self._next_look = 0.0
         os.eventfd_write(self._doorbell, 1)
 
     def close(self) -> None:

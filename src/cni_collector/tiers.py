@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from .bpf import Link, Object, possible_cpus, refuse_lockdown
+from .bpf import Link, Object, Program, possible_cpus, refuse_lockdown
 from .errors import AttachError, CollectorError, LoadError, LockdownError, PrivilegeError, UnsupportedError
 from .events import (
     Event,
@@ -21,6 +21,7 @@ from .events import (
     NetnsExit,
     NetnsFound,
 )
+from .preemption import programs_are_preempted
 from .record import LOST, TYPES
 
 EventTypes = frozenset[type[Event]]
@@ -49,14 +50,17 @@ class Hook(NamedTuple):
 _MOVES: Final[EventTypes] = frozenset({NetnsEnter, NetnsExit})
 _BIRTHS: Final[EventTypes] = frozenset({NetnsCreate, NetnsFound, NetnsDestroy})
 """Only what is known to exist can be reported destroyed."""
-_SHARED: Final = (
-    Hook(("cni_exit",), "exit of tasks that end inside", frozenset({NetnsExit})),
-    Hook(("cni_fork",), "birth and entry by clone", _BIRTHS | _MOVES, required=True),
-)
 _SETNS: Final = ("entry and exit by setns, and its refusals", _MOVES | {NetnsEnterFailed})
 _UNSHARE: Final = ("birth and entry by unshare, and its refusals", _BIRTHS | _MOVES | {NetnsCreateFailed})
 _CREATE_FAILED: Final[EventTypes] = frozenset({NetnsCreateFailed})
 _DESTROY: Final[EventTypes] = frozenset({NetnsDestroy})
+
+
+def _ending(program: str) -> Hook:
+    return Hook((program,), "exit of tasks that end inside", frozenset({NetnsExit}))
+
+
+_FORK: Final = Hook(("cni_fork",), "birth and entry by clone", _BIRTHS | _MOVES, required=True)
 
 
 def _function_hooks(end: str, begin: str) -> tuple[Hook, ...]:
@@ -64,7 +68,7 @@ def _function_hooks(end: str, begin: str) -> tuple[Hook, ...]:
     setns32 = Hook((f"{end}_setns32", f"{begin}_setns32"), "entry and exit by setns of 32-bit programs", _SETNS[1])
     return (
         Hook((f"{end}_cleanup", f"{begin}_cleanup"), "destruction", _DESTROY),
-        *_SHARED,
+        _FORK,
         Hook((f"{end}_copy",), "birth in a call that fails later", _BIRTHS),
         Hook((f"{end}_clone", f"{begin}_clone"), "refusals of clone and clone3", _CREATE_FAILED),
         Hook((f"{end}_setns", f"{begin}_setns"), *_SETNS, required=True),
@@ -74,21 +78,29 @@ def _function_hooks(end: str, begin: str) -> tuple[Hook, ...]:
 
 
 TIERS: Final[dict[str, tuple[Hook, ...]]] = {
-    "fentry": _function_hooks("cni_fx", "cni_fe"),
+    "fentry": (_ending("cni_exit"), *_function_hooks("cni_fx", "cni_fe")),
     "kprobe": (
+        _ending("cni_kp_exit"),
         Hook(("cni_kp_switch",), "entry and exit where the end of a call is missed", _BIRTHS | _MOVES),
         *_function_hooks("cni_kr", "cni_kp"),
     ),
     "tracepoint": (
         Hook(("cni_tx_cleanup", "cni_tp_cleanup"), "destruction", _DESTROY),
-        *_SHARED,
+        _ending("cni_exit"),
+        _FORK,
         Hook(("cni_tx_clone", "cni_tp_clone"), "refusals of clone", _CREATE_FAILED),
         Hook(("cni_tx_clone3", "cni_tp_clone3"), "refusals of clone3", _CREATE_FAILED),
         Hook(("cni_tx_setns", "cni_tp_setns"), *_SETNS, required=True),
         Hook(("cni_tx_unshare", "cni_tp_unshare"), *_UNSHARE, required=True),
     ),
 }
-"""The tiers in the order of preference, and the hooks of each in the order of attaching: ends before beginnings."""
+"""The hooks of each tier in the order of attaching: ends before beginnings."""
+
+
+def preference() -> list[str]:
+    """The tiers, the best for this kernel first: fentry costs least, and misses calls where programs are preempted."""
+    return ["kprobe", "fentry", "tracepoint"] if programs_are_preempted() else ["fentry", "kprobe", "tracepoint"]
+
 
 TRIALS: Final = {"fentry": "cni_fe_cleanup", "kprobe": "cni_kp_cleanup"}
 """One small program of a tier, to see whether the kernel has such hooks at all."""
@@ -160,6 +172,7 @@ class Attachment:
         self.object = loaded
         self.missing = missing
         self._links: list[Link] = []
+        self._attached: list[Program] = []
 
     def attach(self, hook: Hook) -> None:
         """Attaches all programs of a hook, or none: then the hook is missing."""
@@ -173,6 +186,11 @@ class Attachment:
             self.missing[hook] = error
         else:
             self._links.extend(links)
+            self._attached.extend(map(self.object.program, hook.programs))
+
+    def missed(self) -> int:
+        """How many runs of its programs the kernel has skipped."""
+        return sum(map(Program.missed, self._attached))
 
     def detach(self) -> None:
         """Ends the reporting; what was reported stays in the ring."""
@@ -186,7 +204,7 @@ class Attachment:
 
 
 def attach(tier: str | None, wanted: EventTypes, ring_bytes: int) -> Attachment:
-    """Loads and attaches the first tier that works here.
+    """Loads and attaches the best tier that works here.
 
     Args:
         tier: the only tier to try; None tries all.
@@ -203,7 +221,7 @@ def attach(tier: str | None, wanted: EventTypes, ring_bytes: int) -> Attachment:
     open_object([]).close()  # what is missing for every tier is told once
     refuse_lockdown()
     refusals: dict[str, CollectorError] = {}
-    for name in TIERS:
+    for name in preference():
         try:
             return _attach_tier(name, wanted, ring_bytes)
         except (PrivilegeError, LockdownError):

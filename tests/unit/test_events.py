@@ -41,9 +41,9 @@ OWN: dict[type[Event], tuple[str, str]] = {  # type, and the fields that only it
     NetnsCreateFailed: ("netns_create_failed", ""),
     NetnsEnterFailed: ("netns_enter_failed", ""),
     NetnsFound: ("netns_found", "members name"),
-    Lost: ("lost", "count by_type"),
+    Lost: ("lost", "count by_type missed"),
     CollectorStart: ("collector_start", "schema version node boot_id kernel arch tier host_netns missing"),
-    CollectorStop: ("collector_stop", "events lost"),
+    CollectorStop: ("collector_stop", "events lost missed"),
 }
 NUMBERS = st.integers(1, 2**64 - 1)
 TEXTS = st.binary(min_size=1).map(lambda raw: raw.decode("utf-8", "backslashreplace"))

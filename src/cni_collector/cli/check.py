@@ -7,7 +7,7 @@ import sys
 import click
 
 from ..errors import CollectorError
-from ..tiers import TIERS, Hook, probe, trial
+from ..tiers import TIERS, Hook, preference, probe, trial
 
 
 @click.command()
@@ -17,7 +17,7 @@ def check() -> None:
     Every hook is loaded, attached and let go of. Where one does not work, what is lost by it and the reason are told.
     Exits with 1 if nothing can be collected.
     """
-    offered = [tier for tier in TIERS if _check_tier(tier)]
+    offered = [tier for tier in preference() if _check_tier(tier)]
     if not offered:
         click.echo(f"nothing can be collected here (tried: {', '.join(TIERS)})", err=True)
         sys.exit(1)
