@@ -11,7 +11,7 @@ CLANG ?= clang-14
 LLVM_OBJCOPY ?= llvm-objcopy-14
 CLANG_FORMAT ?= clang-format-14
 
-.PHONY: run test test-unit lint bpf bpf-check bench setup help clean
+.PHONY: run test test-kernels test-unit lint bpf bpf-check bench bench-others setup help clean
 
 run: setup ## show live events (needs root, uses sudo)
 	$(SUDO) $(BIN)/cni-collector watch
@@ -19,6 +19,9 @@ run: setup ## show live events (needs root, uses sudo)
 test: $(VENV)/.dev packages-test ## run all tests (the kernel's need root, by sudo)
 	$(BIN)/python -m pytest tests/unit
 	$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider tests/kernel tests/docs
+
+test-kernels: $(VENV)/.dev packages-machines ## run the kernel tests in every tier on emulated machines; KERNELS="6.18 7" adds some
+	$(SUDO) $(BIN)/python -m tests.machines suite 6.1 6.12 $(KERNELS)
 
 test-unit: $(VENV)/.dev ## run the tests that need neither root nor BPF
 	$(BIN)/python -m pytest tests/unit
@@ -45,6 +48,9 @@ bpf-check: ## rebuild the BPF object elsewhere, and compare it with the committe
 bench: $(VENV)/.dev ## print what speed and size are on this machine
 	$(SUDO) $(BIN)/python -m bench
 
+bench-others: $(VENV)/.dev packages-machines packages-bpf ## print what other programs pay, in instructions of emulated machines
+	$(SUDO) $(BIN)/python -m bench.instructions 6.1 6.12
+
 setup: $(VENV)/.run
 
 $(VENV)/bin/python:
@@ -61,9 +67,12 @@ $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-.PHONY: packages-test packages-bpf
+.PHONY: packages-test packages-bpf packages-machines
 packages-test:
 	tools/packages iproute2 util-linux runc busybox-static
+
+packages-machines: packages-test
+	tools/packages qemu-system-x86 qemu-system-arm kmod
 
 packages-bpf:
 	tools/packages clang-14 llvm-14 clang-format-14 libbpf-dev linux-libc-dev

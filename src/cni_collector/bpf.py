@@ -5,7 +5,6 @@ Only functions of libbpf 1.0 are used. libbpf is looked up when an object is ope
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import functools
@@ -120,20 +119,6 @@ def missing_capabilities() -> list[str]:
         effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff"))
     held = {name for name, bit in CAPABILITIES.items() if effective >> bit & 1}
     return [] if "CAP_SYS_ADMIN" in held else [n for n in ("CAP_BPF", "CAP_PERFMON") if n not in held]
-
-
-def refuse_lockdown() -> None:
-    """Raises LockdownError where the kernel says that it is locked down (kernel_lockdown(7)) and lets that be read."""
-    with contextlib.suppress(OSError), open("/sys/kernel/security/lockdown", encoding="ascii") as mode:
-        if "[confidentiality]" in mode.read():
-            raise _locked_down()
-
-
-def _locked_down() -> LockdownError:
-    return LockdownError(
-        "cannot look into this kernel: it is locked down for confidentiality, so BPF may not read its memory, "
-        "whoever asks; boot it with lockdown=integrity, or without"
-    )
 
 
 _PARANOID = "/proc/sys/kernel/perf_event_paranoid"
@@ -392,7 +377,10 @@ class Object:
             )
         # What the verifier says of a helper that security_locked_down() withholds.
         if re.search("(cannot use helper|unknown func) bpf_probe_read", log.text()):
-            raise _locked_down()
+            raise LockdownError(
+                "cannot look into this kernel: it is locked down for confidentiality, so BPF may not read its memory, "
+                "whoever asks; boot it with lockdown=integrity, or without"
+            )
         names = ", ".join(self._programs)
         raise LoadError(f"the kernel refused to load {names}: {strerror(-failed)}", log.text())
 

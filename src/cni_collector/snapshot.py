@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .bpf import Object
 from .events import Event, Netns, NetnsFound
 from .record import CGROUP, CGROUP_RECORD, NETNS_RECORD, TRACKED, Decoder
-from .tiers import NAMESPACE_EVENTS, open_object
+from .tiers import NAMESPACE_EVENTS, PROBE_RING, open_object
 
 Mounts = frozenset[tuple[str, int, str]]
 """Mounts of network namespaces: id of the mount, inode number of the namespace, path."""
@@ -126,7 +126,7 @@ def existing() -> list[Found]:
     Raises:
         CollectorError: this machine or this user cannot load the programs.
     """
-    with contextlib.closing(open_object(["cni_host", "cni_snapshot"], NAMESPACE_EVENTS, 1 << 16)) as loaded:
+    with contextlib.closing(open_object(["cni_host", "cni_snapshot"], NAMESPACE_EVENTS, PROBE_RING)) as loaded:
         loaded.load()
         loaded.program("cni_host").run()
         return take(loaded, Decoder())

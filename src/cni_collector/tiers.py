@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from .bpf import Link, Object, Program, possible_cpus, refuse_lockdown
+from .bpf import Link, Object, Program, possible_cpus
 from .errors import AttachError, CollectorError, LoadError, LockdownError, PrivilegeError, UnsupportedError
 from .events import (
     Event,
@@ -112,6 +112,8 @@ OBJECT: Final = Path(__file__).with_name("cni.bpf.o")
 """The compiled kernel side; `make bpf` builds it."""
 
 TRACEFS: Final = "/sys/kernel/tracing"
+PROBE_RING: Final = 1 << 16
+"""Bytes; what is only probed reports nothing."""
 KPROBES: Final = "/sys/bus/event_source/devices/kprobe"
 
 
@@ -219,7 +221,6 @@ def attach(tier: str | None, wanted: EventTypes, ring_bytes: int) -> Attachment:
             raise UnsupportedError(f"there is no tier {tier!r}: choose one of {', '.join(TIERS)}")
         return _attach_tier(tier, wanted, ring_bytes)
     open_object([]).close()  # what is missing for every tier is told once
-    refuse_lockdown()
     refusals: dict[str, CollectorError] = {}
     for name in preference():
         try:
@@ -276,13 +277,25 @@ def _require(missing: dict[Hook, CollectorError]) -> None:
 
 def trial(tier: str) -> CollectorError | None:
     """Says why this kernel has no such hooks at all: cheaper, and clearer, than trying each of them."""
-    try:
-        refuse_lockdown()
-        if tier == "tracepoint":
+    error = _trial(tier)
+    if isinstance(error, AttachError | PrivilegeError):
+        # A kernel that is locked down hides its tracepoints, too, and has no kprobes: that is the reason then.
+        try:
+            _load([], NAMESPACE_EVENTS, PROBE_RING).close()
+        except LockdownError as lockdown:
+            return lockdown
+        except CollectorError:
+            pass
+    return error
+
+
+def _trial(tier: str) -> CollectorError | None:
+    if tier == "tracepoint":
+        try:
             ensure_tracefs()
-            return None
-    except CollectorError as error:
-        return error
+        except CollectorError as error:
+            return error
+        return None
     if tier == "kprobe" and not os.path.exists(KPROBES):
         return UnsupportedError(f"this kernel has no kprobes ({KPROBES} is missing): it needs CONFIG_KPROBE_EVENTS=y")
     return probe(Hook((TRIALS[tier],), "", frozenset()))
@@ -291,7 +304,7 @@ def trial(tier: str) -> CollectorError | None:
 def probe(hook: Hook) -> CollectorError | None:
     """Loads and attaches one hook alone, and lets go of it again; says what stood in the way."""
     try:
-        attachment = Attachment("", open_object(list(hook.programs), ring_bytes=1 << 16), {})
+        attachment = Attachment("", open_object(list(hook.programs), ring_bytes=PROBE_RING), {})
     except CollectorError as error:
         return error
     try:
