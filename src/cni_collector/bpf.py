@@ -165,11 +165,17 @@ class Program:
         return section.decode().lstrip("?")
 
     def aim(self) -> None:
-        """Tells libbpf, before loading, the function's name on this machine, where the object has another."""
+        """Tells libbpf, before loading, the function's name on this machine, where the object has another.
+
+        Raises:
+            LoadError: the kernel has no such function.
+        """
         kind, _, function = self.hook.partition("/")
         if kind in ("fentry", "fexit") and self.hook != self._section:
-            with _Log():  # a function that does not exist makes the load fail, which says so
-                libbpf().bpf_program__set_attach_target(self._handle, 0, function.encode())
+            with _Log() as log:
+                failed = libbpf().bpf_program__set_attach_target(self._handle, 0, function.encode())
+            if failed:
+                raise LoadError(f"cannot find {function} among this kernel's functions", log.text())
 
     def attach(self) -> Link:
         """Attaches the program to its hook.
@@ -351,7 +357,11 @@ class Object:
         self._programs = {name: self._find_program(name) for name in programs}
         for program in self._programs.values():
             library.bpf_program__set_autoload(program._handle, True)
-            program.aim()
+            try:
+                program.aim()
+            except LoadError:
+                self.close()
+                raise
 
     def _find_program(self, name: str) -> Program:
         handle = libbpf().bpf_object__find_program_by_name(self._handle, name.encode())

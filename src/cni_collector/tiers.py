@@ -151,6 +151,8 @@ def open_object(programs: list[str], wanted: EventTypes = NAMESPACE_EVENTS, ring
         opened = Object(OBJECT.read_bytes(), programs)
     except FileNotFoundError:
         raise LoadError(f"cannot find the compiled BPF object {OBJECT}: reinstall the package") from None
+    except PermissionError:
+        raise LoadError(f"cannot read the compiled BPF object {OBJECT}: this user may not look there") from None
     mask = sum(1 << number for number, kind in enumerate(TYPES) if kind is None or kind in wanted)
     opened.map(".rodata").set_initial(mask.to_bytes(4, sys.byteorder))
     opened.map("lost").check_value(LOST.size)
