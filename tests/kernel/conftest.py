@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .watching import Scene, Watch
+from cni_collector import Collector, CollectorStart
+
+from .watching import TIER, Scene, Watch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,6 +28,16 @@ def watch() -> Iterator[Watch]:
         yield running
         stop = running.stop()
         assert stop.lost == 0
+
+
+@pytest.fixture(scope="module")
+def tier() -> str:
+    """The tier that is tested, or else the one that is best here."""
+    with Collector(tier=TIER) as collector:
+        pass
+    start = next(iter(collector.events()))
+    assert isinstance(start, CollectorStart)
+    return start.tier
 
 
 @pytest.fixture

@@ -12,10 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_collector import Collector, CollectorStart
-
 from .actors import NOBODY
-from .watching import TIER
 
 CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 2, 21, 38, 39
 MINE = {CAP_PERFMON, CAP_BPF}
@@ -24,16 +21,6 @@ _PR_CAPBSET_DROP, _PR_SET_SECUREBITS, _PR_CAP_AMBIENT = 24, 28, 47
 _NO_SETUID_FIXUP = 1 << 2  # keeps the capabilities over setuid()
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-@pytest.fixture(scope="module")
-def tier() -> str:
-    """The tier that is tested, or else the one that is best here."""
-    with Collector(tier=TIER) as collector:
-        pass
-    start = next(iter(collector.events()))
-    assert isinstance(start, CollectorStart)
-    return start.tier
 
 
 def _watch(tier: str, prepare: Callable[[], None], *before: str) -> subprocess.CompletedProcess[str]:

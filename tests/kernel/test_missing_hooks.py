@@ -10,21 +10,12 @@ import pytest
 from cni_collector import AttachError, Collector, CollectorStart, LoadError, bpf, tiers
 
 from .actors import a_life
-from .watching import TIER
 
 
 def _start(collector: Collector) -> CollectorStart:
     start = next(iter(collector.events()))
     assert isinstance(start, CollectorStart)
     return start
-
-
-@pytest.fixture(scope="module")
-def tier() -> str:
-    """The tier that is tested, or else the one that is best here."""
-    with Collector(tier=TIER) as collector:
-        pass
-    return _start(collector).tier
 
 
 def _hide(monkeypatch: pytest.MonkeyPatch, function: str, *programs: str) -> None:
