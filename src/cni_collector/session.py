@@ -16,6 +16,7 @@ import msgspec
 
 from . import tiers
 from .events import CollectorStart, CollectorStop, Event, Lost, Netns, NetnsFound, type_name
+from .hooks import EventTypes
 from .record import CGROUP, LOST, STATE, STATE_EPOCH, STATE_READY, TYPES, Decoder
 from .ring import Ring, reader
 from .snapshot import boot_id, take
@@ -65,7 +66,7 @@ class Session:
         closed: nothing is open any more.
     """
 
-    def __init__(self, wanted: tiers.EventTypes, tier: str | None, ring_bytes: int) -> None:
+    def __init__(self, wanted: EventTypes, tier: str | None, ring_bytes: int) -> None:
         self.closed = False
         with contextlib.ExitStack() as opened:
             self._attachment = tiers.attach(tier, wanted, ring_bytes)
@@ -93,7 +94,7 @@ class Session:
             self.opening = self._open(wanted)
             self._opened = opened.pop_all()
 
-    def _open(self, wanted: tiers.EventTypes) -> list[Event]:
+    def _open(self, wanted: EventTypes) -> list[Event]:
         """Takes stock of what exists. From then on destructions are reported, those meanwhile included."""
         loaded = self._attachment.object
         found = take(loaded, self._decoder)

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from .bpf import Object
 from .events import Event, Netns, NetnsFound
+from .hooks import NAMESPACE_EVENTS
 from .record import CGROUP, CGROUP_RECORD, NETNS_RECORD, TRACKED, Decoder
-from .tiers import NAMESPACE_EVENTS, PROBE_RING, open_object
+from .tiers import PROBE_RING, open_object
 
 Mounts = frozenset[tuple[str, int, str]]
 """Mounts of network namespaces: id of the mount, inode number of the namespace, path."""

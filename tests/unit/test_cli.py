@@ -34,8 +34,8 @@ from cni_collector.events import (
     NetnsEnter,
     NetnsEnterFailed,
 )
+from cni_collector.hooks import NAMESPACE_EVENTS, TIERS
 from cni_collector.snapshot import Found
-from cni_collector.tiers import NAMESPACE_EVENTS, TIERS
 from cni_collector.version import VERSION
 
 from .fake_session import FakeSession

@@ -14,7 +14,7 @@ from cni_collector import Collector
 from cni_collector.collector import RING_BYTES
 from cni_collector.errors import ClosedError, CollectorError, LayoutError, UnsupportedError
 from cni_collector.events import CollectorStart, CollectorStop, Event, NetnsCreate, NetnsDestroy
-from cni_collector.tiers import NAMESPACE_EVENTS
+from cni_collector.hooks import NAMESPACE_EVENTS
 
 from .fake_session import FakeSession
 

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from cni_collector import record, tiers
+from cni_collector import hooks, record, tiers
 from cni_collector.events import type_name
 
 from .btf import Btf, Field, programs
@@ -105,5 +105,5 @@ def test_programs_show_their_owner_and_fit_the_kernels_names() -> None:
 
 
 def test_every_program_that_python_names_is_in_the_object() -> None:
-    named = {program for hooks in tiers.TIERS.values() for hook in hooks for program in hook.programs}
+    named = {program for tier in hooks.TIERS.values() for hook in tier for program in hook.programs}
     assert named | set(tiers.SNAPSHOT) == set(programs(tiers.OBJECT))

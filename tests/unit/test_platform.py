@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cni_collector import Collector, LoadError, PrivilegeError, UnsupportedError, bpf, tiers
+from cni_collector import Collector, LoadError, PrivilegeError, UnsupportedError, bpf, hooks, tiers
 from cni_collector.errors import CollectorError
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
@@ -160,7 +160,7 @@ def test_a_refusal_that_no_capability_explains_is_no_lack_of_privilege(
     install(monkeypatch, FakeLibbpf(bpf_object__load=-errno.EPERM))
     hold(monkeypatch, held)
     message = refusal(UnsupportedError)
-    for tier in tiers.TIERS:
+    for tier in hooks.TIERS:
         assert f"{tier}: " in message
     assert os.strerror(errno.EPERM) in message
     with pytest.raises(LoadError, match=os.strerror(errno.EPERM)):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_collector import preemption, tiers
+from cni_collector import hooks, preemption, tiers
 
 
 @pytest.mark.parametrize(
@@ -35,4 +35,4 @@ def test_preference(
     order = tiers.preference()
     assert order[0] == first
     assert order[-1] == "tracepoint"
-    assert sorted(order) == sorted(tiers.TIERS)
+    assert sorted(order) == sorted(hooks.TIERS)

@@ -7,7 +7,8 @@ import sys
 import click
 
 from ..errors import CollectorError
-from ..tiers import TIERS, Hook, preference, probe, trial
+from ..hooks import TIERS, Hook
+from ..tiers import preference, probe, trial
 
 
 @click.command()

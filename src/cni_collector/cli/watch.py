@@ -13,7 +13,7 @@ import msgspec
 
 from ..collector import Collector
 from ..events import CollectorStart, CollectorStop, Event, Lost, Netns, NetnsCreateFailed, NetnsEnterFailed, type_name
-from ..tiers import NAMESPACE_EVENTS, TIERS
+from ..hooks import NAMESPACE_EVENTS, TIERS
 from .table import Column, header, row
 
 _TYPES = sorted(map(type_name, NAMESPACE_EVENTS))

@@ -1,0 +1,90 @@
+"""Which hooks there are: what each sees, in the three tiers."""
+
+from __future__ import annotations
+
+import platform
+from typing import Final, NamedTuple
+
+from .events import (
+    Event,
+    NetnsCreate,
+    NetnsCreateFailed,
+    NetnsDestroy,
+    NetnsEnter,
+    NetnsEnterFailed,
+    NetnsExit,
+    NetnsFound,
+)
+from .record import TYPES
+
+EventTypes = frozenset[type[Event]]
+
+NAMESPACE_EVENTS: Final[EventTypes] = frozenset(filter(None, TYPES))
+"""Every type of event that the kernel side reports, and so can leave out."""
+
+
+class Hook(NamedTuple):
+    """Programs that together see one kind of fact.
+
+    Attributes:
+        programs: in the order in which they are attached: the end of a call before its beginning, so that a
+            call seen to begin is also seen to end.
+        gives: the fact, in words; what is lost where the hook is missing.
+        feeds: the types of event that depend on it; it is left out where none of them is wanted.
+        required: without it the tier is not offered.
+    """
+
+    programs: tuple[str, ...]
+    gives: str
+    feeds: EventTypes
+    required: bool = False
+
+
+_MOVES: Final[EventTypes] = frozenset({NetnsEnter, NetnsExit})
+_BIRTHS: Final[EventTypes] = frozenset({NetnsCreate, NetnsFound, NetnsDestroy})
+"""Only what is known to exist can be reported destroyed."""
+_SETNS: Final = ("entry and exit by setns, and its refusals", _MOVES | {NetnsEnterFailed})
+_UNSHARE: Final = ("birth and entry by unshare, and its refusals", _BIRTHS | _MOVES | {NetnsCreateFailed})
+_CREATE_FAILED: Final[EventTypes] = frozenset({NetnsCreateFailed})
+_DESTROY: Final[EventTypes] = frozenset({NetnsDestroy})
+
+
+def _ending(program: str) -> Hook:
+    return Hook((program,), "exit of tasks that end inside", frozenset({NetnsExit}))
+
+
+_FORK: Final = Hook(("cni_fork",), "birth and entry by clone", _BIRTHS | _MOVES, required=True)
+
+
+def _function_hooks(end: str, begin: str) -> tuple[Hook, ...]:
+    """Hooks in the kernel's functions; the arguments say how their programs' names begin."""
+    setns32 = Hook((f"{end}_setns32", f"{begin}_setns32"), "entry and exit by setns of 32-bit programs", _SETNS[1])
+    return (
+        Hook((f"{end}_cleanup", f"{begin}_cleanup"), "destruction", _DESTROY),
+        _FORK,
+        Hook((f"{end}_copy",), "birth in a call that fails later", _BIRTHS),
+        Hook((f"{end}_clone", f"{begin}_clone"), "refusals of clone and clone3", _CREATE_FAILED),
+        Hook((f"{end}_setns", f"{begin}_setns"), *_SETNS, required=True),
+        *([setns32] if platform.machine() == "x86_64" else []),
+        Hook((f"{end}_unshare", f"{begin}_unshare"), *_UNSHARE, required=True),
+    )
+
+
+TIERS: Final[dict[str, tuple[Hook, ...]]] = {
+    "fentry": (_ending("cni_exit"), *_function_hooks("cni_fx", "cni_fe")),
+    "kprobe": (
+        _ending("cni_kp_exit"),
+        Hook(("cni_kp_switch",), "entry and exit where the end of a call is missed", _BIRTHS | _MOVES),
+        *_function_hooks("cni_kr", "cni_kp"),
+    ),
+    "tracepoint": (
+        Hook(("cni_tx_cleanup", "cni_tp_cleanup"), "destruction", _DESTROY),
+        _ending("cni_exit"),
+        _FORK,
+        Hook(("cni_tx_clone", "cni_tp_clone"), "refusals of clone", _CREATE_FAILED),
+        Hook(("cni_tx_clone3", "cni_tp_clone3"), "refusals of clone3", _CREATE_FAILED),
+        Hook(("cni_tx_setns", "cni_tp_setns"), *_SETNS, required=True),
+        Hook(("cni_tx_unshare", "cni_tp_unshare"), *_UNSHARE, required=True),
+    ),
+}
+"""The hooks of each tier in the order of attaching: ends before beginnings."""
