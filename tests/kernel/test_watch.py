@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -69,7 +68,7 @@ def test_duration_and_count() -> None:
     with watching("--duration", "0.2") as watch:
         watch.ended()
     with watching("--count", "3") as watch:
-        while select.select([watch._fd], [], [], 0)[0] == []:
+        while watch._process.poll() is None:
             refused(lambda: setns(-1, CLONE_NEWNET))
         watch.ended()
         assert sum(event.netns is not None or event.pid is not None for event in watch.events[1:-1]) == 3
