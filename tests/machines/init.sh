@@ -2,7 +2,7 @@
 # First process of a machine: makes a root file system of what the host shares, and hands over to command.sh there.
 # Where anything fails here it ends, and with it the machine.
 set -eu
-/bin/busybox mkdir -p /proc /sys /dev /bin /root
+/bin/busybox mkdir /proc
 /bin/busybox --install -s /bin
 export PATH=/bin
 . /parameters

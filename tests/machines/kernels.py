@@ -5,12 +5,12 @@ from __future__ import annotations
 import lzma
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .cache import MachineError, call, folder, locked, making, say
 from .packages import Apt
 
-MODULES = ("virtio_pci", "virtio_rng", "9pnet_virtio", "9p", "overlay")
+MODULES: Final = ("virtio_pci", "virtio_rng", "9pnet_virtio", "9p", "overlay")
 """What the machine needs before it can see its files."""
 
 
@@ -37,7 +37,7 @@ class Kernel(NamedTuple):
     def image(self) -> Path:
         """What a boot loader loads."""
         image = self.directory / "boot" / f"vmlinuz-{self.name}"
-        return image if image.exists() else self.modules / "vmlinuz"  # there since 7.2
+        return image if image.exists() else self.modules / "vmlinuz"  # newer packages have it there
 
     @property
     def modules(self) -> Path:
@@ -50,11 +50,11 @@ class Kernel(NamedTuple):
         for module in MODULES:
             shown = call(["modprobe", "-S", self.name, "-d", self.directory, "--show-depends", module])
             files |= dict.fromkeys(re.findall(r"^insmod (\S+)", shown, re.M))
-        return [lzma.decompress(data) if file.endswith(".xz") else data for file in files for data in [_read(file)]]
+        return [_uncompressed(Path(file)) for file in files]
 
 
-def _read(file: str) -> bytes:
-    return Path(file).read_bytes()
+def _uncompressed(file: Path) -> bytes:
+    return lzma.decompress(file.read_bytes()) if file.suffix == ".xz" else file.read_bytes()
 
 
 def kernel(version: str, flavour: str) -> Kernel:
@@ -91,15 +91,16 @@ def _fetch(version: str, flavour: str) -> Kernel:
     apt = Apt(flavour.partition("-")[0])
     apt.update()
     names = set(apt.names())
-    # Of older ones the mirror may list a binary whose modules are gone.
-    image = re.compile(rf"linux-image-((\d.*)-{flavour})")
-    releases = [
-        match[2]
-        for name in names
-        if (match := image.fullmatch(name))
-        and (f"linux-binary-{match[1]}" not in names or f"linux-modules-{match[1]}" in names)
-    ]
-    release = _newest(releases, version)
+    images = re.compile(rf"linux-image-((\d.*)-{flavour})")
+    release = _newest(
+        [
+            match[2]
+            for match in filter(None, map(images.fullmatch, names))
+            # Of older kernels the mirror may list the binary while the modules are gone.
+            if f"linux-binary-{match[1]}" not in names or f"linux-modules-{match[1]}" in names
+        ],
+        version,
+    )
     if not release:
         raise MachineError(f"Debian has no kernel {version} for {flavour}")
     found = _at(flavour, release)

@@ -22,6 +22,7 @@ PACKAGES: Final = (
 )
 """With what they depend on."""
 
+_PYPI_NAMES: Final = {"arm64": "aarch64"}
 _SEARCH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -78,12 +79,9 @@ def _make(arch: str, wheels: list[str], into: Path) -> None:
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--only-binary=:all:"),
             *("--python-version", PYTHON, "--implementation", "cp", "--target", places),
-            *(f"--platform=manylinux{glibc}_{_MACHINES[arch]}" for glibc in ("2014", "_2_17", "_2_28")),
+            *(f"--platform=manylinux{glibc}_{_PYPI_NAMES[arch]}" for glibc in ("2014", "_2_17", "_2_28")),
             *wheels,
         ]
     )
     if f"{sys.version_info[0]}.{sys.version_info[1]}" == PYTHON:  # or each run would compile what it imports
         call([sys.executable, "-m", "compileall", "-q", "-j0", "-s", into, "-p", "/", into / "usr"])
-
-
-_MACHINES: Final = {"arm64": "aarch64"}
