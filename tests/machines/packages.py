@@ -87,11 +87,19 @@ def _mirrors() -> tuple[str, str]:
     if mirror := os.environ.get("CNI_MACHINES_MIRROR"):
         known = {"Debian": mirror}
     else:
-        lines = call(["apt-get", "indextargets", "--format=$(LABEL) $(REPO_URI)", "Created-By: Packages"]).splitlines()
-        known = {label: uri for label, _, uri in (line.rpartition(" ") for line in lines)}
+        known = _archives()
+        if not known:  # apt knows their labels once it has asked
+            call(["apt-get", "-qq", "update"])
+            known = _archives()
     if "Debian" not in known:
         raise MachineError(
             "the host's apt has no Debian sources: $CNI_MACHINES_MIRROR must say where Debian's archive is"
         )
     main = known["Debian"].rstrip("/")
     return main, known.get("Debian-Security", f"{main}-security")
+
+
+def _archives() -> dict[str, str]:
+    """Where the host's apt finds what, by label."""
+    lines = call(["apt-get", "indextargets", "--format=$(LABEL) $(REPO_URI)", "Created-By: Packages"]).splitlines()
+    return {label: uri for label, _, uri in (line.rpartition(" ") for line in lines) if label}
