@@ -50,7 +50,7 @@ def run(
 
 
 @main.command("suite")
-@click.argument("wanted", nargs=-1, required=True, metavar="KERNEL[/ARCH]...")
+@click.argument("wanted", nargs=-1, required=True, metavar="KERNEL[/ARCH[/TIER]]...")
 def suite_(wanted: tuple[str, ...]) -> None:
     """Run tests/kernel in every tier on these kernels, and write how it ended into docs/kernels.md."""
     sys.exit(0 if suite.run_all(wanted) else 1)

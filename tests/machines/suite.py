@@ -26,6 +26,7 @@ TIMEOUT: Final = 1500
 NOT_OFFERED: Final = {("6.1", "arm64", "fentry")}
 """Where it is known that a tier cannot work; anywhere else that is a failure."""
 TABLE: Final = CHECKOUT / "docs" / "kernels.md"
+_HEAD: Final = "\n| --- | --- | --- | --- | --- |\n"
 _ROW: Final = re.compile(r"^\| [0-9].*\|$", re.M)
 
 
@@ -58,18 +59,18 @@ class Outcome(NamedTuple):
 
 
 def runs(wanted: Iterable[str]) -> list[Run]:
-    """The runs for what a user names: `6.1` is both architectures, `6.18/arm64-16k` is one."""
+    """The runs for what a user names: `6.1` is both architectures, `6.18/arm64-16k` one, `7/amd64/kprobe` one tier."""
     return [
         Run(version, flavour, tier)
         for name in dict.fromkeys(wanted)
-        for version, _, only in [name.partition("/")]
-        for flavour in ([only] if only else ["amd64", "arm64"])
-        for tier in [*TIERS, LOCKDOWN]
+        for version, flavours, tiers in [(*name.split("/"), "", "")[:3]]
+        for flavour in ([flavours] if flavours else ["amd64", "arm64"])
+        for tier in ([tiers] if tiers else [*TIERS, LOCKDOWN])
     ]
 
 
 def run_all(wanted: Iterable[str]) -> bool:
-    """Runs everything, two machines side by side, tells how each run ended, and writes the table."""
+    """Runs everything, two machines side by side, and tells how each run ended; also in the table."""
     todo = runs(wanted)
     for version, flavour in dict.fromkeys((run.version, run.flavour) for run in todo):
         roots.root(kernels.kernel(version, flavour).arch)
@@ -79,6 +80,7 @@ def run_all(wanted: Iterable[str]) -> bool:
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         for outcome in pool.map(_run, todo):
             outcomes.append(outcome)
+            _note(outcome)
             run = outcome.run
             say(
                 f"{len(outcomes)} of {len(todo)}, {time.monotonic() - started:.0f} s: "
@@ -87,7 +89,6 @@ def run_all(wanted: Iterable[str]) -> bool:
             if not outcome.good:
                 print(run.log.read_text(errors="replace")[-6000:], file=sys.stderr)
                 say(f"the whole of it is in {run.log}")
-    _write_table(outcomes)
     return all(outcome.good for outcome in outcomes)
 
 
@@ -116,17 +117,21 @@ def _run(run: Run) -> Outcome:
     return Outcome(run, status == 0 and bool(counts), offer["kernel"], says + missing)
 
 
-def _write_table(outcomes: list[Outcome]) -> None:
-    """Puts rows for what was run into the table; rows of other kernels stay as they are."""
+def _note(outcome: Outcome) -> None:
+    """Puts an outcome into the table; what was not run stays as it is."""
+    run, good, kernel, says = outcome
+    if not kernel or run.tier not in TIERS:
+        return
     text = TABLE.read_text()
-    rows = {tuple(row.split("|")[1:3]): row for row in _ROW.findall(text)}
-    cells: dict[tuple[str, str], dict[str, str]] = {}
-    for outcome in outcomes:
-        if outcome.kernel:
-            cell = outcome.says if outcome.good else f"**failed**: {outcome.says}"
-            cells.setdefault((f" {outcome.kernel} ", f" {outcome.run.flavour} "), {})[outcome.run.tier] = cell
-    for key, by_tier in cells.items():
-        rows[key] = f"|{key[0]}|{key[1]}|" + "".join(f" {by_tier.get(tier, 'not run')} |" for tier in TIERS)
-    ordered = sorted(rows.values(), key=lambda row: ([int(n) for n in re.findall(r"\d+", row.split("|")[1])], row))
-    before, rest = _ROW.sub("", text).split("| --- | --- | --- | --- | --- |\n", 1)
-    TABLE.write_text(before + "| --- | --- | --- | --- | --- |\n" + "\n".join(ordered) + "\n\n" + rest.lstrip("\n"))
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for row in _ROW.findall(text):
+        *key, fentry, kprobe, tracepoint = (cell.strip() for cell in row.strip("|").split("|"))
+        rows[key[0], key[1]] = dict(zip(TIERS, (fentry, kprobe, tracepoint), strict=True))
+    cells = rows.setdefault((kernel, run.flavour), dict.fromkeys(TIERS, "not run"))
+    cells[run.tier] = says if good else f"**failed**: {says}"
+    lines = [
+        f"| {' | '.join([*key, *cells.values()])} |\n"
+        for key, cells in sorted(rows.items(), key=lambda row: [int(n) for n in re.findall(r"\d+", row[0][0])])
+    ]
+    before, rest = _ROW.sub("", text).split(_HEAD, 1)
+    TABLE.write_text(before + _HEAD + "".join(lines) + "\n" + rest.lstrip("\n"))
