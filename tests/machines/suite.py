@@ -20,7 +20,7 @@ from .in_guest import LOCKDOWN
 
 SIDE_BY_SIDE: Final = 2
 CPUS: Final = 1
-"""As many as the emulator makes good use of: with two, a suite takes longer, and amd64 locks up (see machine.py)."""
+"""With two, which take turns (see machine.py), all takes a quarter longer."""
 TIMEOUT: Final = 1500
 """Seconds for one tier on one machine."""
 NOT_OFFERED: Final = {("6.1", "arm64", "fentry")}
