@@ -20,8 +20,9 @@ static __always_inline void unshared(struct task_state *its, const struct net *n
 }
 
 /*
- * A call of the current task whose end was not seen: a return probe can be missed, and the kernel skips a program
- * that another task was preempted in. Where the task has moved, that is told now; otherwise the call was refused.
+ * A call of the current task whose end was not seen: a return probe can be missed, and the kernel skips a
+ * program that another task was preempted in. Where the task has moved, that is told now; otherwise the call
+ * was refused.
  */
 __noinline int settle_call(void)
 {

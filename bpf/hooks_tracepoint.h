@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* The tracepoint tier: the edges of the system calls, and of the work that the kernel does in the background. */
+/* The tracepoint tier: the edges of the system calls, and of the work that the kernel does by itself. */
 #ifndef CNI_HOOKS_TRACEPOINT_H
 #define CNI_HOOKS_TRACEPOINT_H
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* What a function was called with and what it returned, out of the registers: x86-64 and arm64 in one object. */
+/* What a function was called with and what it returned: x86-64 and arm64 in one object. */
 #ifndef CNI_REGISTERS_H
 #define CNI_REGISTERS_H
 
