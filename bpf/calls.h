@@ -40,7 +40,7 @@ __noinline int settle_call(void)
 	if (now.cookie == prev.cookie)
 		count_lost(call == CALL_SETNS ? RECORD_NETNS_ENTER_FAILED : RECORD_NETNS_CREATE_FAILED);
 	else if (call == CALL_UNSHARE)
-		unshared(its, task->nsproxy->net_ns, &now);
+		unshared(its, net_of(task), &now);
 	else
 		moved(&prev, &now, CAUSE_SETNS);
 	return 0;
@@ -107,7 +107,7 @@ __noinline int setns_ends(long result)
 		refused(RECORD_NETNS_ENTER_FAILED, &now, &prev, CAUSE_SETNS, -result);
 		return 0;
 	}
-	if (task->nsproxy->net_ns->net_cookie == prev.cookie)
+	if (BPF_CORE_READ(net_of(task), net_cookie) == prev.cookie)
 		return 0;
 	netns_of(task, &now);
 	moved(&prev, &now, CAUSE_SETNS);
@@ -137,7 +137,7 @@ __noinline int unshare_ends(long result)
 		return 0;
 	}
 	netns_of(task, &now);
-	unshared(its, task->nsproxy->net_ns, &now);
+	unshared(its, net_of(task), &now);
 	return 0;
 }
 
@@ -174,7 +174,7 @@ static __always_inline void forked(struct task_struct *parent, struct task_struc
 	netns_of(parent, &prev);
 	netns_of(child, &now);
 	if (!its || its->born != now.cookie)
-		born(child->nsproxy->net_ns, &now, &prev, CAUSE_CLONE);
+		born(net_of(child), &now, &prev, CAUSE_CLONE);
 	if (its)
 		its->call = CALL_NONE;
 	child_entered(child, &now, &prev);
@@ -190,7 +190,7 @@ static __always_inline void copied(struct net *net)
 	struct task_state *its = state_of(task, false);
 	struct netns now, prev;
 
-	if (!its || its->call == CALL_NONE || (__u64)net >= -MAX_ERRNO || net == task->nsproxy->net_ns)
+	if (!its || its->call == CALL_NONE || (__u64)net >= -MAX_ERRNO || net == net_of(task))
 		return;
 	prev = its->prev;
 	netns_at(net, &now);

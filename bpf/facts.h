@@ -37,7 +37,7 @@ static __always_inline void describe_fact(const struct fact *fact, struct netns_
 /* Into the ring, or into the count of what was lost: never neither. */
 static __always_inline void report_task(struct task_struct *task, const struct fact *fact)
 {
-	struct cgroup *cgroup = cgroup_of(task);
+	const struct cgroup *cgroup = cgroup_of(task);
 	struct netns_record *record;
 
 	tell_cgroup(cgroup);
@@ -225,7 +225,7 @@ static __always_inline void met(void)
 	netns_of(task, &fact.subject);
 	if (is_host(&fact.subject) || bpf_map_lookup_elem(&tracked, &fact.subject.cookie))
 		return;
-	if (!track(task->nsproxy->net_ns, &fact.subject, 0, true) && wanted(RECORD_NETNS_FOUND))
+	if (!track(net_of(task), &fact.subject, 0, true) && wanted(RECORD_NETNS_FOUND))
 		report(&fact);
 }
 

@@ -19,14 +19,14 @@ static __always_inline void netns_at(const struct net *net, struct netns *ns)
 	ns->userns = BPF_CORE_READ(net, user_ns, ns.inum);
 }
 
-/* The same by plain loads, which the verifier allows on a pointer whose type it knows. */
-static __always_inline void netns_of(struct task_struct *task, struct netns *ns)
+static __always_inline const struct net *net_of(const struct task_struct *task)
 {
-	struct net *net = task->nsproxy->net_ns;
+	return BPF_CORE_READ(task, nsproxy, net_ns);
+}
 
-	ns->cookie = net->net_cookie;
-	ns->inum = net->ns.inum;
-	ns->userns = net->user_ns->ns.inum;
+static __always_inline void netns_of(const struct task_struct *task, struct netns *ns)
+{
+	netns_at(net_of(task), ns);
 }
 
 enum target {
@@ -78,14 +78,14 @@ static __always_inline enum target pidfd_target(const struct file *file, unsigne
 static __always_inline enum target target_of(__u32 fd, __u32 nstype, struct netns *ns)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct fdtable *fdt = task->files->fdt;
+	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
 	struct file *file = NULL;
 	struct ns_common *common;
 	unsigned long magic;
 
-	if (fd >= fdt->max_fds)
+	if (fd >= BPF_CORE_READ(fdt, max_fds))
 		return TARGET_UNKNOWN;
-	bpf_probe_read_kernel(&file, sizeof(file), fdt->fd + fd);
+	bpf_probe_read_kernel(&file, sizeof(file), BPF_CORE_READ(fdt, fd) + fd);
 	if (!file)
 		return TARGET_UNKNOWN;
 	magic = BPF_CORE_READ(file, f_inode, i_sb, s_magic);

@@ -90,7 +90,7 @@ int cni_snapshot(struct bpf_iter__task *ctx)
 	struct seq_file *seq = ctx->meta->seq;
 	struct fact fact = {.type = RECORD_NETNS_FOUND};
 	struct netns_record record = {};
-	struct cgroup *cgroup;
+	const struct cgroup *cgroup;
 	__u32 used;
 
 	if (!task) {

@@ -4,41 +4,40 @@
 #define CNI_TASK_H
 
 /* One v1 controller's cgroup, if it is deeper. A controller that this kernel does not have costs nothing. */
-#define DEEPER(set, best, i)                                                                            \
-	if (bpf_core_field_exists((set)->subsys[i]) && (set)->subsys[i]->cgroup->level > (best)->level) \
-		best = (set)->subsys[i]->cgroup;
+#define DEEPER(i)                                                              \
+	if (bpf_core_field_exists(set->subsys[i])) {                           \
+		cgroup = BPF_CORE_READ(set, subsys[i], cgroup);                \
+		if (BPF_CORE_READ(cgroup, level) > BPF_CORE_READ(best, level)) \
+			best = cgroup;                                         \
+	}
 
 /*
  * The cgroup that says most about a task: its own on v2 or, where that is the root (legacy and
  * hybrid set-ups), the deepest of its v1 cgroups.
- *
- * v1 is read through `dom_cset`, which has the same v1 cgroups: what is reached from a pointer that the
- * verifier trusts (task->cgroups) costs it a search through all types of the kernel, a millisecond each.
  */
-static __always_inline struct cgroup *cgroup_of(struct task_struct *task)
+static __always_inline const struct cgroup *cgroup_of(const struct task_struct *task)
 {
-	struct css_set *set = task->cgroups;
-	struct cgroup *best = set->dfl_cgrp;
+	const struct css_set *set = BPF_CORE_READ(task, cgroups);
+	const struct cgroup *best = BPF_CORE_READ(set, dfl_cgrp), *cgroup;
 
-	if (best->level)
+	if (BPF_CORE_READ(best, level))
 		return best;
-	set = set->dom_cset;
-	DEEPER(set, best, 0)
-	DEEPER(set, best, 1)
-	DEEPER(set, best, 2)
-	DEEPER(set, best, 3)
-	DEEPER(set, best, 4)
-	DEEPER(set, best, 5)
-	DEEPER(set, best, 6)
-	DEEPER(set, best, 7)
-	DEEPER(set, best, 8)
-	DEEPER(set, best, 9)
-	DEEPER(set, best, 10)
-	DEEPER(set, best, 11)
-	DEEPER(set, best, 12)
-	DEEPER(set, best, 13)
-	DEEPER(set, best, 14)
-	DEEPER(set, best, 15)
+	DEEPER(0)
+	DEEPER(1)
+	DEEPER(2)
+	DEEPER(3)
+	DEEPER(4)
+	DEEPER(5)
+	DEEPER(6)
+	DEEPER(7)
+	DEEPER(8)
+	DEEPER(9)
+	DEEPER(10)
+	DEEPER(11)
+	DEEPER(12)
+	DEEPER(13)
+	DEEPER(14)
+	DEEPER(15)
 	return best;
 }
 
@@ -76,11 +75,11 @@ __noinline __u32 cgroup_path(struct cgroup_record *record)
 }
 
 /* Sends the path of a cgroup, once. It counts as sent only when it is in the ring. */
-static __always_inline void tell_cgroup(struct cgroup *cgroup)
+static __always_inline void tell_cgroup(const struct cgroup *cgroup)
 {
 	struct cgroup_key key = {
-		.id = cgroup->kn->id,
-		.hierarchy = cgroup->root->hierarchy_id,
+		.id = BPF_CORE_READ(cgroup, kn, id),
+		.hierarchy = BPF_CORE_READ(cgroup, root, hierarchy_id),
 		.epoch = state.cgroup_epoch,
 	};
 	struct cgroup_record *record;
@@ -99,15 +98,15 @@ static __always_inline void tell_cgroup(struct cgroup *cgroup)
 	bpf_map_update_elem(&told, &key, &yes, BPF_ANY);
 }
 
-static __always_inline void describe_task(struct task_struct *task, struct cgroup *cgroup,
+static __always_inline void describe_task(const struct task_struct *task, const struct cgroup *cgroup,
 					  struct netns_record *record)
 {
 	record->pid = task->tgid;
 	record->tid = task->pid;
 	record->ppid = BPF_CORE_READ(task, real_parent, tgid);
 	record->uid = BPF_CORE_READ(task, cred, uid.val);
-	record->cgroup = cgroup->kn->id;
-	record->hierarchy = cgroup->root->hierarchy_id;
+	record->cgroup = BPF_CORE_READ(cgroup, kn, id);
+	record->hierarchy = BPF_CORE_READ(cgroup, root, hierarchy_id);
 	bpf_probe_read_kernel(record->comm, sizeof(record->comm), task->comm);
 }
 
