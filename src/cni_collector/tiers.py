@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -42,8 +43,10 @@ def ensure_tracefs() -> None:
         PrivilegeError: it is mounted and may not be read.
     """
     places = (TRACEFS, "/sys/kernel/debug/tracing")
-    if any(os.path.exists(f"{place}/events") for place in places):
-        return
+    for place in places:
+        # Who may not read the tracepoints may still see their directory on some kernels: so a file is opened.
+        with contextlib.suppress(OSError), open(f"{place}/events/header_page", "rb"):
+            return
     if any(os.path.ismount(place) for place in places):
         raise PrivilegeError(
             f"cannot read the kernel's tracepoints in {TRACEFS}: run as root, or give the process CAP_DAC_READ_SEARCH"
