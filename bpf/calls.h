@@ -10,12 +10,12 @@
 #define CNI_CALLS_H
 
 /* The current task has made itself a namespace, and is in it or about to be. */
-static __always_inline void unshared(struct task_state *its, const struct net *net, const struct netns *now)
+static __always_inline void unshared(struct task_state *its, const struct netns *now)
 {
 	struct netns prev = its->prev;
 
 	if (its->born != now->cookie)
-		born(net, now, &prev, CAUSE_UNSHARE);
+		born(now, &prev, CAUSE_UNSHARE);
 	moved(&prev, now, CAUSE_UNSHARE);
 }
 
@@ -26,9 +26,8 @@ static __always_inline void unshared(struct task_state *its, const struct net *n
  */
 __noinline int settle_call(void)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct task_state *its = state_of(task, false);
-	struct netns prev, now;
+	struct task_state *its = state_of(bpf_get_current_task_btf(), false);
+	struct netns prev, now = {};
 	__u32 call;
 
 	if (!its || its->call == CALL_NONE)
@@ -36,11 +35,11 @@ __noinline int settle_call(void)
 	call = its->call;
 	its->call = CALL_NONE;
 	prev = its->prev;
-	netns_of(task, &now);
+	netns_here(&now);
 	if (now.cookie == prev.cookie)
 		count_lost(call == CALL_SETNS ? RECORD_NETNS_ENTER_FAILED : RECORD_NETNS_CREATE_FAILED);
 	else if (call == CALL_UNSHARE)
-		unshared(its, net_of(task), &now);
+		unshared(its, &now);
 	else
 		moved(&prev, &now, CAUSE_SETNS);
 	return 0;
@@ -48,12 +47,13 @@ __noinline int settle_call(void)
 
 static __always_inline struct task_state *call_begins(enum call call)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct task_state *its = state_of(task, true);
+	struct task_state *its = state_of(bpf_get_current_task_btf(), true);
+	struct netns now = {};
 
 	if (its) {
 		settle_call();
-		netns_of(task, &its->prev);
+		netns_here(&now);
+		its->prev = now;
 		its->call = call;
 	} else {
 		count_lost(call == CALL_SETNS ? RECORD_NETNS_ENTER : RECORD_NETNS_CREATE);
@@ -95,9 +95,8 @@ __noinline int setns_begins(__u32 fd, __u32 nstype)
 
 __noinline int setns_ends(long result)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_state *its = call_ends(CALL_SETNS);
-	struct netns prev, now;
+	struct netns prev, now = {};
 
 	if (!its)
 		return 0;
@@ -107,10 +106,9 @@ __noinline int setns_ends(long result)
 		refused(RECORD_NETNS_ENTER_FAILED, &now, &prev, CAUSE_SETNS, -result);
 		return 0;
 	}
-	if (BPF_CORE_READ(net_of(task), net_cookie) == prev.cookie)
-		return 0;
-	netns_of(task, &now);
-	moved(&prev, &now, CAUSE_SETNS);
+	netns_here(&now);
+	if (now.cookie != prev.cookie)
+		moved(&prev, &now, CAUSE_SETNS);
 	return 0;
 }
 
@@ -123,9 +121,8 @@ __noinline int unshare_begins(unsigned long flags)
 
 __noinline int unshare_ends(long result)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_state *its = call_ends(CALL_UNSHARE);
-	struct netns prev, now, nothing = {};
+	struct netns prev, now = {}, nothing = {};
 
 	if (!its) {
 		met();
@@ -136,8 +133,8 @@ __noinline int unshare_ends(long result)
 		refused(RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_UNSHARE, -result);
 		return 0;
 	}
-	netns_of(task, &now);
-	unshared(its, net_of(task), &now);
+	netns_here(&now);
+	unshared(its, &now);
 	return 0;
 }
 
@@ -166,18 +163,24 @@ __noinline int clone_ends(long result)
 }
 
 /* The current task has made a child, which is in another namespace and does not run yet. */
-static __always_inline void forked(struct task_struct *parent, struct task_struct *child)
+static __always_inline void forked(struct task_struct *child)
 {
-	struct task_state *its = state_of(parent, false);
-	struct netns now, prev;
+	struct task_state *its = state_of(bpf_get_current_task_btf(), false);
+	struct netns now, prev = {};
+	struct cgroup_at cgroup;
+	bool told = false;
 
-	netns_of(parent, &prev);
+	/* All that is read of the child is read before the ways part: the verifier walks each of them. */
 	netns_of(child, &now);
-	if (!its || its->born != now.cookie)
-		born(net_of(child), &now, &prev, CAUSE_CLONE);
-	if (its)
+	cgroup = cgroup_of(child);
+	netns_here(&prev);
+	if (its) {
 		its->call = CALL_NONE;
-	child_entered(child, &now, &prev);
+		told = its->born == now.cookie;
+	}
+	if (!told)
+		born(&now, &prev, CAUSE_CLONE);
+	child_entered(child, &cgroup, &now, &prev);
 }
 
 /*
@@ -186,23 +189,21 @@ static __always_inline void forked(struct task_struct *parent, struct task_struc
  */
 static __always_inline void copied(struct net *net)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct task_state *its = state_of(task, false);
+	struct task_state *its = state_of(bpf_get_current_task_btf(), false);
 	struct netns now, prev;
 
-	if (!its || its->call == CALL_NONE || (__u64)net >= -MAX_ERRNO || net == net_of(task))
+	if (!its || its->call == CALL_NONE || (__u64)net >= -MAX_ERRNO || (__u64)net == its->prev.net)
 		return;
 	prev = its->prev;
 	netns_at(net, &now);
 	its->born = now.cookie;
-	born(net, &now, &prev, its->call == CALL_UNSHARE ? CAUSE_UNSHARE : CAUSE_CLONE);
+	born(&now, &prev, its->call == CALL_UNSHARE ? CAUSE_UNSHARE : CAUSE_CLONE);
 }
 
 /* The current task changes over to other namespaces: the call that it is in succeeds. */
 static __always_inline void changes_over(const struct nsproxy *to)
 {
 	struct task_state *its = state_of(bpf_get_current_task_btf(), false);
-	const struct net *net;
 	struct netns prev, now;
 	__u32 call;
 
@@ -210,10 +211,9 @@ static __always_inline void changes_over(const struct nsproxy *to)
 		return;
 	call = its->call;
 	its->call = CALL_NONE;
-	net = BPF_CORE_READ(to, net_ns);
-	netns_at(net, &now);
+	netns_at(BPF_CORE_READ(to, net_ns), &now);
 	if (call == CALL_UNSHARE) {
-		unshared(its, net, &now);
+		unshared(its, &now);
 		return;
 	}
 	prev = its->prev;

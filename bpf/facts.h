@@ -35,9 +35,9 @@ static __always_inline void describe_fact(const struct fact *fact, struct netns_
 }
 
 /* Into the ring, or into the count of what was lost: never neither. */
-static __always_inline void report_task(struct task_struct *task, const struct fact *fact)
+static __always_inline void report_task(struct task_struct *task, const struct cgroup_at *cgroup,
+					const struct fact *fact)
 {
-	const struct cgroup *cgroup = cgroup_of(task);
 	struct netns_record *record;
 
 	tell_cgroup(cgroup);
@@ -47,15 +47,20 @@ static __always_inline void report_task(struct task_struct *task, const struct f
 		return;
 	}
 	describe_fact(fact, record);
-	describe_task(task, cgroup, record);
+	describe_task(task, &cgroup->key, record);
 	bpf_ringbuf_submit(record, 0);
 }
 
 /* A fact about the current task. A global function: verified once, not at each of its callers. */
 __noinline int report(struct fact *fact)
 {
-	if (fact)
-		report_task(bpf_get_current_task_btf(), fact);
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct cgroup_at cgroup;
+
+	if (!fact)
+		return 0;
+	cgroup = cgroup_of(task);
+	report_task(task, &cgroup, fact);
 	return 0;
 }
 
@@ -65,10 +70,10 @@ static __always_inline struct task_state *state_of(struct task_struct *task, boo
 }
 
 /* From here on the namespace is known, and its end will be reported. -EEXIST: it was known before. */
-static __always_inline long track(const struct net *net, const struct netns *ns, __u64 born, bool reported)
+static __always_inline long track(const struct netns *ns, __u64 born, bool reported)
 {
 	struct tracked entry = {
-		.net = (__u64)net,
+		.net = ns->net,
 		.born = born,
 		.inum = ns->inum,
 		.userns = ns->userns,
@@ -83,8 +88,7 @@ static __always_inline long track(const struct net *net, const struct netns *ns,
  * not born a second time. One that there is no room to track can never be reported destroyed: that event is
  * lost now.
  */
-static __always_inline void born(const struct net *net, const struct netns *ns, const struct netns *prev,
-				 enum cause cause)
+static __always_inline void born(const struct netns *ns, const struct netns *prev, enum cause cause)
 {
 	struct fact fact = {
 		.type = RECORD_NETNS_CREATE,
@@ -92,7 +96,7 @@ static __always_inline void born(const struct net *net, const struct netns *ns, 
 		.subject = *ns,
 		.other = *prev,
 	};
-	long error = track(net, ns, bpf_ktime_get_boot_ns(), true);
+	long error = track(ns, bpf_ktime_get_boot_ns(), true);
 
 	if (error && error != -EEXIST)
 		count_lost(RECORD_NETNS_DESTROY);
@@ -132,8 +136,8 @@ static __always_inline void entered(const struct netns *ns, const struct netns *
 }
 
 /* A child of the current task was born into a namespace. */
-static __always_inline void child_entered(struct task_struct *child, const struct netns *ns,
-					  const struct netns *prev)
+static __always_inline void child_entered(struct task_struct *child, const struct cgroup_at *cgroup,
+					  const struct netns *ns, const struct netns *prev)
 {
 	struct fact fact = {
 		.type = RECORD_NETNS_ENTER,
@@ -143,7 +147,7 @@ static __always_inline void child_entered(struct task_struct *child, const struc
 	};
 
 	if (wanted(RECORD_NETNS_ENTER))
-		report_task(child, &fact);
+		report_task(child, cgroup, &fact);
 	will_leave(child, ns);
 }
 
@@ -217,15 +221,14 @@ static bool walked;
  */
 static __always_inline void met(void)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	struct fact fact = {.type = RECORD_NETNS_FOUND};
 
 	if (!walked)
 		return;
-	netns_of(task, &fact.subject);
+	netns_here(&fact.subject);
 	if (is_host(&fact.subject) || bpf_map_lookup_elem(&tracked, &fact.subject.cookie))
 		return;
-	if (!track(net_of(task), &fact.subject, 0, true) && wanted(RECORD_NETNS_FOUND))
+	if (!track(&fact.subject, 0, true) && wanted(RECORD_NETNS_FOUND))
 		report(&fact);
 }
 

@@ -8,7 +8,7 @@ SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(cni_fork, struct task_struct *parent, struct task_struct *child)
 {
 	if (child->nsproxy->net_ns != parent->nsproxy->net_ns)
-		forked(parent, child);
+		forked(child);
 	return 0;
 }
 

@@ -46,6 +46,7 @@ enum call {
 };
 
 struct netns {
+	__u64 net; /* its address, while it lives */
 	__u64 cookie;
 	__u32 inum;
 	__u32 userns;
@@ -72,6 +73,12 @@ struct cgroup_key {
 	__u64 id; /* of the kernfs node: unique within its hierarchy only */
 	__u32 hierarchy;
 	__u32 epoch;
+};
+
+/* One of them, of the running kernel. */
+struct cgroup_at {
+	__u64 address;
+	struct cgroup_key key;
 };
 
 /* Cgroups whose path has been sent. */

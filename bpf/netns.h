@@ -14,19 +14,33 @@ static __always_inline bool is_host(const struct netns *ns)
 
 static __always_inline void netns_at(const struct net *net, struct netns *ns)
 {
+	ns->net = (__u64)net;
 	ns->cookie = BPF_CORE_READ(net, net_cookie);
 	ns->inum = BPF_CORE_READ(net, ns.inum);
 	ns->userns = BPF_CORE_READ(net, user_ns, ns.inum);
 }
 
-static __always_inline const struct net *net_of(const struct task_struct *task)
+/*
+ * The same by plain loads, which the verifier allows on a pointer whose type it knows, and which cost much
+ * less than the helper.
+ */
+static __always_inline void netns_of(struct task_struct *task, struct netns *ns)
 {
-	return BPF_CORE_READ(task, nsproxy, net_ns);
+	struct net *net = task->nsproxy->net_ns;
+
+	ns->net = (__u64)net;
+	ns->cookie = net->net_cookie;
+	ns->inum = net->ns.inum;
+	ns->userns = net->user_ns->ns.inum;
 }
 
-static __always_inline void netns_of(const struct task_struct *task, struct netns *ns)
+/* The netns of the current task: needed often, verified once. Loads from a task take the verifier long, see
+ * task.h. */
+__noinline int netns_here(struct netns *ns)
 {
-	netns_at(net_of(task), ns);
+	if (ns)
+		netns_of(bpf_get_current_task_btf(), ns);
+	return 0;
 }
 
 enum target {
@@ -78,14 +92,14 @@ static __always_inline enum target pidfd_target(const struct file *file, unsigne
 static __always_inline enum target target_of(__u32 fd, __u32 nstype, struct netns *ns)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
+	struct fdtable *fdt = task->files->fdt;
 	struct file *file = NULL;
 	struct ns_common *common;
 	unsigned long magic;
 
-	if (fd >= BPF_CORE_READ(fdt, max_fds))
+	if (fd >= fdt->max_fds)
 		return TARGET_UNKNOWN;
-	bpf_probe_read_kernel(&file, sizeof(file), BPF_CORE_READ(fdt, fd) + fd);
+	bpf_probe_read_kernel(&file, sizeof(file), fdt->fd + fd);
 	if (!file)
 		return TARGET_UNKNOWN;
 	magic = BPF_CORE_READ(file, f_inode, i_sb, s_magic);

@@ -55,7 +55,7 @@ static long track_next(__u32 index, struct walk *walk)
 		return 1;
 	net = (void *)walk->at - bpf_core_field_offset(struct net, list);
 	netns_at(net, &ns);
-	error = track(net, &ns, 0, false);
+	error = track(&ns, 0, false);
 	if (error && error != -EEXIST) {
 		count_lost(RECORD_NETNS_FOUND);
 		count_lost(RECORD_NETNS_DESTROY);
@@ -90,7 +90,7 @@ int cni_snapshot(struct bpf_iter__task *ctx)
 	struct seq_file *seq = ctx->meta->seq;
 	struct fact fact = {.type = RECORD_NETNS_FOUND};
 	struct netns_record record = {};
-	const struct cgroup *cgroup;
+	struct cgroup_at cgroup;
 	__u32 used;
 
 	if (!task) {
@@ -102,8 +102,8 @@ int cni_snapshot(struct bpf_iter__task *ctx)
 	netns_of(task, &fact.subject);
 	cgroup = cgroup_of(task);
 	describe_fact(&fact, &record);
-	describe_task(task, cgroup, &record);
-	scratch.id = (__u64)cgroup;
+	describe_task(task, &cgroup.key, &record);
+	scratch.id = cgroup.address;
 	used = cgroup_path(&scratch);
 	if (used > CGROUP_NAMES)
 		return 0;
