@@ -111,6 +111,7 @@ def test_an_ordinary_user_with_capabilities(tier: str) -> None:
     def become_a_user(capabilities: set[int]) -> None:
         _libc.prctl(_PR_SET_SECUREBITS, _NO_SETUID_FIXUP, 0, 0, 0)
         _libc.setgroups(0, None)
+        _libc.setresgid(NOBODY, NOBODY, NOBODY)
         _libc.setresuid(NOBODY, NOBODY, NOBODY)
         _raise_ambient(capabilities)
 
