@@ -1,0 +1,1 @@
+"""Container runtimes of the tests' own, and the CNI plugins that they run."""

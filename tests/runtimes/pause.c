@@ -1,0 +1,27 @@
+/* What holds a pod's namespaces: waits until it is told to end. */
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void end(int number)
+{
+	(void)number;
+	_exit(0);
+}
+
+static void reap(int number)
+{
+	(void)number;
+	while (waitpid(-1, NULL, WNOHANG) > 0) {
+	}
+}
+
+int main(void)
+{
+	signal(SIGINT, end);
+	signal(SIGTERM, end);
+	signal(SIGCHLD, reap);
+	for (;;)
+		pause();
+}
