@@ -19,6 +19,7 @@
 #include "task.h"
 #include "facts.h"
 #include "calls.h"
+#include "plugins.h"
 #include "snapshot.h"
 #include "registers.h"
 #include "hooks_shared.h"

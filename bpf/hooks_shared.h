@@ -20,4 +20,21 @@ int BPF_PROG(cni_exit, struct task_struct *task)
 	return 0;
 }
 
+/* The end of an exec that succeeded: the memory, and with it the environment, is the new program's. */
+SEC("?tp_btf/sched_process_exec")
+int BPF_PROG(cni_exec, struct task_struct *task, int old_pid, struct linux_binprm *binary)
+{
+	executed(task, binary->filename);
+	return 0;
+}
+
+/* do_exit() has taken this thread off the count of the living: the last one sees none left. */
+SEC("?tp_btf/sched_process_exit")
+int BPF_PROG(cni_over, struct task_struct *task)
+{
+	if (!task->signal->live.counter)
+		plugin_ends(task, task->group_leader);
+	return 0;
+}
+
 #endif

@@ -8,6 +8,9 @@
 
 #define CLONE_NEWNET 0x40000000
 
+/* include/linux/sched/signal.h: the whole process ends with group_exit_code. */
+#define SIGNAL_GROUP_EXIT 0x00000004
+
 /* include/linux/err.h: pointers from -MAX_ERRNO on are errors. */
 #define MAX_ERRNO 4095UL
 
@@ -131,10 +134,33 @@ struct pid {
 	struct hlist_head tasks[1];
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct signal_struct {
+	atomic_t live;
+	int group_exit_code;
+	unsigned int flags;
+};
+
+struct mm_struct {
+	unsigned long env_start, env_end;
+};
+
+struct linux_binprm {
+	const char *filename;
+};
+
 struct task_struct {
 	int pid;
 	int tgid;
+	int exit_code;
+	__u64 start_boottime;
 	struct task_struct *real_parent;
+	struct task_struct *group_leader;
+	struct signal_struct *signal;
+	struct mm_struct *mm;
 	struct hlist_node pid_links[1];
 	void *worker_private;
 	const struct cred *cred;

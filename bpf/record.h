@@ -19,7 +19,9 @@ enum record_type {
 	RECORD_NETNS_CREATE_FAILED = 5,
 	RECORD_NETNS_ENTER_FAILED = 6,
 	RECORD_NETNS_FOUND = 7,
-	RECORD_TYPES = 8,
+	RECORD_CNI_START = 8,
+	RECORD_CNI_END = 9,
+	RECORD_TYPES = 10,
 };
 
 enum cause {
@@ -30,11 +32,12 @@ enum cause {
 	CAUSE_EXIT = 4,
 };
 
-/* One fact about one network namespace. */
+/* One fact about one network namespace, or the end of a CNI call. */
 struct netns_record {
 	__u8 type;
 	__u8 cause;
-	__u16 error; /* errno of a refused attempt, positive */
+	__u16 error; /* errno of a refused attempt, positive; of a CNI call's end, the status that wait(2)
+			gives */
 	__u32 userns; /* inum of the user namespace that owns the subject */
 	__u64 time;
 	__u64 cookie; /* the subject */
@@ -48,9 +51,21 @@ struct netns_record {
 	__u64 cgroup; /* with `hierarchy`: which cgroup_record names the path */
 	__u32 hierarchy;
 	__u32 entered_tid; /* of a netns_exit: the task's tid when it entered */
-	__u64 lifetime;
-	__u64 teardown;
+	__u64 lifetime; /* also the duration of a CNI call */
+	__u64 teardown; /* of a CNI call: when its process was started, which makes `pid` unique */
 	char comm[16];
+};
+
+#define CNI_TEXT 16384 /* bytes */
+#define CNI_VARIABLE 4096 /* bytes: what is longer is cut */
+
+/* The beginning of a CNI call. */
+struct cni_record {
+	struct netns_record task;
+	__u32 length; /* bytes used in `text` */
+	__u32 cut; /* not 0: something of the environment is missing */
+	/* The path that was executed, then the variables that matter, each closed by NUL. */
+	char text[CNI_TEXT];
 };
 
 #define CGROUP_NAMES 2032 /* bytes: fills the record up to 2 KiB */

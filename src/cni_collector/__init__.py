@@ -19,6 +19,8 @@ from .errors import (
 )
 from .events import (
     AnyEvent,
+    CniEnd,
+    CniStart,
     CollectorStart,
     CollectorStop,
     Event,
@@ -31,6 +33,7 @@ from .events import (
     NetnsEnterFailed,
     NetnsExit,
     NetnsFound,
+    Pod,
     json_schema,
 )
 from .registry import available, create
@@ -41,6 +44,8 @@ __all__ = [
     "AnyEvent",
     "AttachError",
     "ClosedError",
+    "CniEnd",
+    "CniStart",
     "Collector",
     "CollectorError",
     "CollectorStart",
@@ -58,6 +63,7 @@ __all__ = [
     "NetnsEnterFailed",
     "NetnsExit",
     "NetnsFound",
+    "Pod",
     "PrivilegeError",
     "Stats",
     "UnsupportedError",

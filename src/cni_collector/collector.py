@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from .errors import ClosedError, CollectorError
 from .events import Event, type_name
-from .hooks import NAMESPACE_EVENTS
+from .hooks import ALL
 from .session import Session, Stats
 
 RING_BYTES: Final = 4 << 20
@@ -46,7 +46,7 @@ class Collector:
         ring_bytes: int = RING_BYTES,
         coalesce: float = COALESCE,
     ) -> None:
-        known = {type_name(kind): kind for kind in NAMESPACE_EVENTS}
+        known = {type_name(kind): kind for kind in ALL}
         if unknown := set(types or ()) - set(known):
             raise ValueError(f"unknown event types {sorted(unknown)}: choose from {sorted(known)}")
         if ring_bytes < mmap.PAGESIZE or ring_bytes & (ring_bytes - 1):

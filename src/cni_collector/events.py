@@ -16,6 +16,15 @@ class Netns(msgspec.Struct, frozen=True, gc=False):
     """Its inode number, as in `net:[4026532000]`: reused as soon as the namespace is gone."""
 
 
+class Pod(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """A Kubernetes pod, as far as it is known."""
+
+    namespace: str | None = None
+    name: str | None = None
+    uid: str | None = None
+    """As the runtime gave it: with dashes, or 32 hex digits for static pods."""
+
+
 class Event(msgspec.Struct, frozen=True, gc=False, tag_field="type", omit_defaults=True):
     """What every event has. A field that does not apply is None, and absent from JSON."""
 
@@ -49,6 +58,10 @@ class Event(msgspec.Struct, frozen=True, gc=False, tag_field="type", omit_defaul
     """Container id found in the cgroup's path, 64 hex digits."""
     pod_uid: str | None = None
     """Pod UID found in the cgroup's path."""
+    name: str | None = None
+    """Where `netns` is mounted, as in `/run/netns/blue`, where that was seen before the event."""
+    pod: Pod | None = None
+    """The pod that `netns` was made for, as a CNI call or libcni's cache told; of a CNI call, what CNI_ARGS says."""
 
     @property
     def type(self) -> str:
@@ -98,8 +111,43 @@ class NetnsFound(Event, frozen=True, gc=False, tag="netns_found"):
 
     members: int | None = None
     """How many tasks (threads) are in it."""
-    name: str | None = None
-    """Where it is mounted, as in `/run/netns/blue`."""
+
+
+class CniCall(Event, frozen=True, gc=False, tag=False):
+    """What the beginning and the end of a CNI call have in common; the task is the plugin's process."""
+
+    command: str | None = None
+    """CNI_COMMAND: `ADD`, `DEL`, `CHECK`, `GC`, `STATUS` or `VERSION`."""
+    plugin: str | None = None
+    """The path that was executed."""
+    parent: int | None = None
+    """Process id of the caller: a runtime, or the plugin that delegates to this one."""
+    cni_container_id: str | None = None
+    """CNI_CONTAINERID: the id of a pod's sandbox, or of a container."""
+    ifname: str | None = None
+    """CNI_IFNAME."""
+    netns_path: str | None = None
+    """CNI_NETNS."""
+    args: str | None = None
+    """CNI_ARGS."""
+    traceparent: str | None = None
+    """TRACEPARENT, as W3C's Trace Context has it."""
+    environment: str | None = None
+    """`proc` where the environment came from /proc/PID/environ, `cut` where a part of it could not be had at all."""
+
+
+class CniStart(CniCall, frozen=True, gc=False, tag="cni_start"):
+    """A CNI plugin process began."""
+
+
+class CniEnd(CniCall, frozen=True, gc=False, tag="cni_end"):
+    """It ended."""
+
+    duration_ns: int | None = None
+    """From its exec to the end of its last thread, in nanoseconds."""
+    exit_code: int | None = None
+    signal: str | None = None
+    """Name of the signal that ended it."""
 
 
 class Lost(Event, frozen=True, gc=False, tag="lost"):
@@ -153,6 +201,8 @@ AnyEvent = Union[
     NetnsCreateFailed,
     NetnsEnterFailed,
     NetnsFound,
+    CniStart,
+    CniEnd,
     Lost,
     CollectorStart,
     CollectorStop,

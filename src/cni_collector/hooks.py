@@ -6,6 +6,8 @@ import platform
 from typing import Final, NamedTuple
 
 from .events import (
+    CniEnd,
+    CniStart,
     Event,
     NetnsCreate,
     NetnsCreateFailed,
@@ -19,8 +21,9 @@ from .record import TYPES
 
 EventTypes = frozenset[type[Event]]
 
-NAMESPACE_EVENTS: Final[EventTypes] = frozenset(filter(None, TYPES))
+ALL: Final[EventTypes] = frozenset(filter(None, TYPES))
 """Every type of event that the kernel side reports, and so can leave out."""
+CNI_EVENTS: Final[EventTypes] = frozenset({CniStart, CniEnd})
 
 
 class Hook(NamedTuple):
@@ -53,6 +56,7 @@ def _ending(program: str) -> Hook:
     return Hook((program,), "exit of tasks that end inside", frozenset({NetnsExit}))
 
 
+_CALLS: Final = Hook(("cni_over", "cni_exec"), "CNI calls, and the pods that they name", CNI_EVENTS)
 _FORK: Final = Hook(("cni_fork",), "birth and entry by clone", _BIRTHS | _MOVES, required=True)
 
 
@@ -71,13 +75,15 @@ def _function_hooks(end: str, begin: str) -> tuple[Hook, ...]:
 
 
 TIERS: Final[dict[str, tuple[Hook, ...]]] = {
-    "fentry": (_ending("cni_exit"), *_function_hooks("cni_fx", "cni_fe")),
+    "fentry": (_CALLS, _ending("cni_exit"), *_function_hooks("cni_fx", "cni_fe")),
     "kprobe": (
+        _CALLS,
         _ending("cni_kp_exit"),
         Hook(("cni_kp_switch",), "entry and exit where the end of a call is missed", _BIRTHS | _MOVES),
         *_function_hooks("cni_kr", "cni_kp"),
     ),
     "tracepoint": (
+        _CALLS,
         Hook(("cni_tx_cleanup", "cni_tp_cleanup"), "destruction", _DESTROY),
         _ending("cni_exit"),
         _FORK,

@@ -9,8 +9,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from .cni import Calls
 from .containers import identify
 from .events import (
+    CniCall,
+    CniEnd,
+    CniStart,
     Event,
     Netns,
     NetnsCreate,
@@ -21,6 +25,7 @@ from .events import (
     NetnsExit,
     NetnsFound,
 )
+from .namespaces import Namespaces
 
 TYPES: Final[tuple[type[Event] | None, ...]] = (
     None,  # a cgroup's path: no event
@@ -31,10 +36,12 @@ TYPES: Final[tuple[type[Event] | None, ...]] = (
     NetnsCreateFailed,
     NetnsEnterFailed,
     NetnsFound,
+    CniStart,
+    CniEnd,
 )
 """`enum record_type`: the class of event for each type of record."""
 
-CREATE, ENTER, EXIT, DESTROY, CREATE_FAILED, ENTER_FAILED, FOUND = range(1, 8)
+CREATE, ENTER, EXIT, DESTROY, CREATE_FAILED, ENTER_FAILED, FOUND, CNI_START, CNI_END = range(1, 10)
 CGROUP: Final = 0
 CAUSES: Final = (None, "unshare", "clone", "setns", "exit")
 """`enum cause`."""
@@ -46,7 +53,9 @@ SLOT: Final = struct.Struct("=I4x" + NETNS_RECORD.format[1:])
 _LENGTH: Final = NETNS_RECORD.size.to_bytes(4, sys.byteorder) + bytes(4)
 CGROUP_RECORD: Final = struct.Struct("=BBH4s8s")
 """`struct cgroup_record` up to its names; `hierarchy` and `id` are read as bytes, being parts of a key."""
-LOST: Final = struct.Struct("=8Q")
+CNI_RECORD: Final = struct.Struct("=II")
+"""`struct cni_record` between its `struct netns_record` and its text: length of that, and whether it is cut."""
+LOST: Final = struct.Struct("=10Q")
 """`struct lost`."""
 STATE: Final = struct.Struct("=QIII")
 """`struct state` without its padding."""
@@ -58,8 +67,10 @@ TRACKED: Final = struct.Struct("=QQIIQ")
 
 _ERRORS: Final = {**errno.errorcode, 35: "EDEADLK", 95: "EOPNOTSUPP", 524: "ENOTSUPP"}
 """Names of errors as the kernel's sources give them, where there are two, or Python has none."""
-_EVENTS: Final = {number: kind for number, kind in enumerate(TYPES) if kind}
+_EVENTS: Final = {number: kind for number, kind in enumerate(TYPES) if kind and not issubclass(kind, CniCall)}
 _NOWHERE: Final = (None, None, None)
+_NOTHING: Final = (None, None, None)
+_BIRTHS: Final = frozenset({CREATE, FOUND})
 _CACHE: Final = 1 << 16
 _SECOND: Final = 1_000_000_000
 _TENTH: Final = 100_000_000
@@ -76,16 +87,6 @@ class _Comms(dict[bytes, str]):
             self.clear()
         text = self[raw] = raw.partition(b"\0")[0].decode("utf-8", "backslashreplace")
         return text
-
-
-class _Namespaces(dict[int, Netns]):
-    """Namespaces by cookie, so that one object serves all events about a namespace."""
-
-    def add(self, cookie: int, inum: int) -> Netns:
-        if len(self) >= _CACHE:
-            self.clear()
-        netns = self[cookie] = Netns(cookie, inum)
-        return netns
 
 
 class _Places(dict[bytes, Place]):
@@ -132,7 +133,10 @@ class Decoder:
         self.undecodable = 0
         """Records that made no sense."""
         self._comms = _Comms()
-        self._namespaces = _Namespaces()
+        self.namespaces = Namespaces()
+        """What events about a namespace carry."""
+        self.calls = Calls(self.namespaces)
+        """The CNI calls under way."""
         self._places = _Places(forget)
         self._offset = 0
         self._second_start = -_SECOND
@@ -170,10 +174,30 @@ class Decoder:
             self.decode_run(_LENGTH + record, events)
             return events[0] if events else None
         try:
+            if record[:1] == bytes([CNI_START]):
+                return self._call_begins(record)
             self._cgroup(record)
-        except (ValueError, struct.error):
+        except (ValueError, IndexError, OverflowError, struct.error):
             self.undecodable += 1
         return None
+
+    def _call_begins(self, record: bytes) -> Event | None:
+        """The event of a `struct cni_record`."""
+        head = NETNS_RECORD.size
+        (
+            _, _, _, _, when, _, own_cookie, _, own_inum,
+            pid, tid, ppid, uid, cgroup, _, _, started, comm,
+        ) = NETNS_RECORD.unpack_from(record)  # fmt: skip
+        length, cut = CNI_RECORD.unpack_from(record, head)
+        text = record[head + CNI_RECORD.size :]
+        if len(text) != length or text[-1:] != b"\0":
+            raise ValueError("no record of a CNI call")
+        path, container, pod = self._places[cgroup]
+        task = Event(
+            self.time(when), pid=pid, tid=tid, ppid=ppid, uid=uid, comm=self._comms[comm],
+            cgroup=path, container_id=container, pod_uid=pod,
+        )  # fmt: skip
+        return self.calls.begin(task, self._netns(own_cookie, own_inum), when, started, text, bool(cut))
 
     def _cgroup(self, record: bytes) -> None:
         kind, level, length, hierarchy, identity = CGROUP_RECORD.unpack_from(record)
@@ -192,9 +216,10 @@ class Decoder:
         Returns:
             How many slots were decoded; those that made no sense are counted in `undecodable`, too.
         """
-        comms, places, netns_of, add = self._comms, self._places, self._namespaces.get, events.append
+        comms, places, known, add = self._comms, self._places, self.namespaces.get, events.append
+        meet = self.namespaces.meet
         start, prefix = self._second_start, self._second_text
-        before, size = len(events), NETNS_RECORD.size
+        before, size, none = len(events), NETNS_RECORD.size, 0
         try:
             for (
                 length, kind, cause, error, userns, when, cookie, other_cookie, inum, other_inum,
@@ -208,35 +233,51 @@ class Decoder:
                 else:
                     time = self.time(when)
                     start, prefix = self._second_start, self._second_text
-                netns = netns_of(cookie) or self._netns(cookie, inum)
-                other = netns_of(other_cookie) or self._netns(other_cookie, other_inum)
-                path, container, pod = places[cgroup]
+                netns, name, pod = (known(cookie) or meet(cookie, inum)) if cookie else _NOTHING
+                other = (known(other_cookie) or meet(other_cookie, other_inum))[0] if other_cookie else None
+                path, container, pod_uid = places[cgroup]
                 if kind == ENTER:
                     event: Event = NetnsEnter(
                         time, netns, other, None, CAUSES[cause], None,
-                        pid, tid, ppid, uid, comms[comm], userns, path, container, pod,
+                        pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                     )  # fmt: skip
                 elif kind == EXIT:
                     event = NetnsExit(
                         time, netns, None, other, CAUSES[cause], None,
-                        pid, tid, ppid, uid, comms[comm], userns, path, container, pod,
+                        pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                         entered_tid if entered_tid and entered_tid != tid else None,
                     )  # fmt: skip
                 elif kind == DESTROY:
                     event = NetnsDestroy(
-                        time, netns, userns=userns, lifetime_ns=lifetime or None, teardown_ns=teardown or None
-                    )
+                        time, netns, userns=userns, name=name, pod=pod,
+                        lifetime_ns=lifetime or None, teardown_ns=teardown or None,
+                    )  # fmt: skip
+                    if netns:
+                        self.namespaces.gone(netns)
+                elif kind == CNI_END:
+                    task = Event(
+                        time, pid=pid, tid=tid, ppid=ppid, uid=uid, comm=comms[comm],
+                        cgroup=path, container_id=container, pod_uid=pod_uid,
+                    )  # fmt: skip
+                    end = self.calls.end(task, teardown, lifetime, error, bool(cause))
+                    if end is None:
+                        none += 1
+                        continue
+                    event = end
                 else:
                     event = _EVENTS[kind](
                         time, netns, other, None, CAUSES[cause], _ERRORS.get(error, str(error)) if error else None,
-                        pid, tid, ppid, uid, comms[comm], userns if netns else None, path, container, pod,
+                        pid, tid, ppid, uid, comms[comm], userns if netns else None, path, container, pod_uid,
+                        name, pod,
                     )  # fmt: skip
+                    if netns and kind in _BIRTHS:
+                        self.namespaces.born(netns, when)
                 add(event)
         except (KeyError, IndexError, ValueError, OverflowError):
             self.undecodable += 1
-            return len(events) - before + 1
-        return len(events) - before
+            return len(events) - before + none + 1
+        return len(events) - before + none
 
     def _netns(self, cookie: int, inum: int) -> Netns | None:
-        """A namespace that is met for the first time; None for cookie 0."""
-        return self._namespaces.add(cookie, inum) if cookie else None
+        """A namespace; None for cookie 0."""
+        return (self.namespaces.get(cookie) or self.namespaces.meet(cookie, inum))[0] if cookie else None

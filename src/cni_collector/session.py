@@ -15,8 +15,20 @@ from typing import Final
 import msgspec
 
 from . import tiers
-from .events import CollectorStart, CollectorStop, Event, Lost, Netns, NetnsFound, type_name
+from .events import (
+    CniStart,
+    CollectorStart,
+    CollectorStop,
+    Event,
+    Lost,
+    Netns,
+    NetnsCreate,
+    NetnsDestroy,
+    NetnsFound,
+    type_name,
+)
 from .hooks import EventTypes
+from .mounts import MountWatch
 from .record import CGROUP, LOST, STATE, STATE_EPOCH, STATE_READY, TYPES, Decoder
 from .ring import Ring, reader
 from .snapshot import boot_id, take
@@ -24,6 +36,8 @@ from .version import VERSION
 
 SCHEMA: Final = 1
 """Version of the event format."""
+ATTRIBUTION: Final[EventTypes] = frozenset({NetnsCreate, NetnsDestroy, CniStart})
+"""What has to be known, asked for or not, to say which pod a namespace is for."""
 LOOK: Final = 1.0
 """Seconds at least between two looks for what the kernel skipped, which cost system calls."""
 CHUNK: Final = 512
@@ -47,7 +61,8 @@ class Stats(msgspec.Struct, frozen=True):
     lost_cgroup_paths: int = 0
     """Cgroup paths that found no room: their events were delivered without them."""
     missed: int = 0
-    """Runs of hooks that the kernel skipped: at most so many facts were not seen at all."""
+    """Runs of hooks that the kernel skipped, and processes whose environment could not be read: at most so many facts
+    were not seen at all."""
 
 
 class Session:
@@ -69,10 +84,12 @@ class Session:
     def __init__(self, wanted: EventTypes, tier: str | None, ring_bytes: int) -> None:
         self.closed = False
         with contextlib.ExitStack() as opened:
-            self._attachment = tiers.attach(tier, wanted, ring_bytes)
+            self._wanted = wanted
+            self._attachment = tiers.attach(tier, wanted | ATTRIBUTION, ring_bytes)
             opened.callback(self._attachment.close)
             loaded = self._attachment.object
             self._decoder = Decoder(self._forget_paths)
+            self._namespaces = self._decoder.namespaces
             self._received: collections.Counter[type[Event]] = collections.Counter()
             self._state = opened.enter_context(mmap.mmap(loaded.map(".data.state").fd, mmap.PAGESIZE))
             lost = loaded.map("lost")
@@ -91,12 +108,17 @@ class Session:
             self._epoll = opened.enter_context(select.epoll())
             self._epoll.register(ring.fd, select.EPOLLIN)
             self._epoll.register(self._doorbell, select.EPOLLIN)
+            watch = opened.enter_context(contextlib.closing(MountWatch()))
+            self._epoll.register(watch, select.EPOLLPRI)
+            self._namespaces.watch = watch
             self.opening = self._open(wanted)
             self._opened = opened.pop_all()
 
     def _open(self, wanted: EventTypes) -> list[Event]:
         """Takes stock of what exists. From then on destructions are reported, those meanwhile included."""
         loaded = self._attachment.object
+        self._namespaces.host_inum = STATE.unpack_from(self._state)[1]
+        self._namespaces.refresh()
         found = take(loaded, self._decoder)
         self._state[STATE_READY] = 1
         loaded.program("cni_sweep").run()
@@ -115,6 +137,12 @@ class Session:
             host_netns=Netns(cookie, inum),
             missing=[hook.gives for hook in self._attachment.missing],
         )
+        for one in found:
+            self._namespaces.born(one.netns, 0)
+            if one.names:
+                self._namespaces.set_name(one.netns, one.names[0])
+            if one.pod:
+                self._namespaces.set_pod(one.netns, one.pod)
         events: list[Event] = [one.event(now) for one in found if NetnsFound in wanted]
         self._count(events)
         return [start, *events]
@@ -141,7 +169,14 @@ class Session:
         events: list[Event] = []
         more = True
         while more and not events:
+            self._namespaces.refresh()
+            mounts_read = self._namespaces.mounts_read
             events, more = self._ring.read(CHUNK)
+            if mounts_read != self._namespaces.mounts_read:
+                more = True  # a CNI call had them read anew
+            elif not more:
+                self._namespaces.name()  # all that happened before they were read has been decoded
+            events = self._asked_for(events)
         if events:
             self._count(events)
         else:
@@ -150,18 +185,25 @@ class Session:
             events.append(lost)
         return events
 
+    def _asked_for(self, events: list[Event]) -> list[Event]:
+        if self._wanted >= ATTRIBUTION:
+            return events
+        return [event for event in events if type(event) in self._wanted]
+
     def _count(self, events: Iterable[Event]) -> None:
         self._received.update(map(type, events))
 
     def _sum_lost(self) -> list[int]:
-        """Lost records by type, over all CPUs."""
-        return [sum(column) for column in zip(*LOST.iter_unpack(self._lost_raw), strict=True)]
+        """Lost records by type, over all CPUs; of types that nobody asked for, none."""
+        columns = zip(*LOST.iter_unpack(self._lost_raw), strict=True)
+        asked_for = self._wanted | {None}
+        return [sum(column) if kind in asked_for else 0 for kind, column in zip(TYPES, columns, strict=True)]
 
     def _newly_lost(self) -> Lost | None:
         self._lost_raw = self._lost_map[:]
         before, self._lost_by_type = self._lost_by_type, self._sum_lost()
         fresh = [now - then for now, then in zip(self._lost_by_type, before, strict=True)]
-        missed_before, self._missed = self._missed, self._attachment.missed()
+        missed_before, self._missed = self._missed, self._attachment.missed() + self._decoder.calls.unread
         self._next_look = time.monotonic() + LOOK
         if not sum(fresh[CGROUP + 1 :]) and self._missed == missed_before:
             return None

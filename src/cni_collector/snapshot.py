@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .bpf import Object
-from .events import Event, Netns, NetnsFound
-from .hooks import NAMESPACE_EVENTS
+from .cni_cache import cached_pods
+from .events import Event, Netns, NetnsFound, Pod
+from .hooks import ALL
+from .mounts import mounted
 from .record import CGROUP, CGROUP_RECORD, NETNS_RECORD, TRACKED, Decoder
 from .tiers import PROBE_RING, open_object
-
-Mounts = frozenset[tuple[str, int, str]]
-"""Mounts of network namespaces: id of the mount, inode number of the namespace, path."""
 
 
 class Found(NamedTuple):
@@ -26,6 +25,8 @@ class Found(NamedTuple):
         members: how many tasks (threads) are in it.
         member: one of them, with the lowest pid; None where nobody is.
         names: the paths it is mounted on.
+        pod: the pod that it is for, if that is known.
+        pod_from: how: `cni_cache`, or `cgroup`.
     """
 
     netns: Netns
@@ -33,6 +34,8 @@ class Found(NamedTuple):
     members: int
     member: Event | None
     names: tuple[str, ...]
+    pod: Pod | None
+    pod_from: str | None
 
     def event(self, time: str) -> NetnsFound:
         """The event that reports it."""
@@ -49,28 +52,10 @@ class Found(NamedTuple):
             cgroup=task.cgroup,
             container_id=task.container_id,
             pod_uid=task.pod_uid,
-            members=self.members,
             name=self.names[0] if self.names else None,
+            pod=self.pod,
+            members=self.members,
         )
-
-
-def mounted() -> Mounts:
-    """The network namespaces mounted in this process's mount namespace (proc_pid_mountinfo(5))."""
-    found = set()
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n") as mounts:
-        for line in mounts:
-            ident, _parent, _device, root, path, *rest = line.split(" ")
-            if root.startswith("net:[") and "nsfs" in rest:
-                found.add((ident, int(root[5:-1]), _unescape(path)))
-    return frozenset(found)
-
-
-def _unescape(path: str) -> str:
-    r"""Spaces and the like are written as \040 in mountinfo."""
-    raw = path.encode("utf-8", "surrogateescape").decode("latin-1")
-    for code in ("040", "011", "012", "134"):
-        raw = raw.replace(f"\\{code}", chr(int(code, 8)))
-    return raw.encode("latin-1").decode("utf-8", "backslashreplace")
 
 
 def take(loaded: Object, decoder: Decoder) -> list[Found]:
@@ -87,6 +72,7 @@ def take(loaded: Object, decoder: Decoder) -> list[Found]:
     tasks = _tasks(loaded.program("cni_snapshot").iterate(), decoder)
     tracked = list(loaded.map("tracked").items(8, TRACKED.size))
     names = before & mounted()
+    cached = cached_pods()
     found = []
     for key, value in tracked:
         _address, _born, inum, userns, reported = TRACKED.unpack(value)
@@ -94,16 +80,28 @@ def take(loaded: Object, decoder: Decoder) -> list[Found]:
             continue
         cookie = int.from_bytes(key, sys.byteorder)
         members = tasks.get(cookie, [])
+        paths = tuple(sorted(mount.path for mount in names if mount.inum == inum))
         found.append(
             Found(
                 Netns(cookie, inum),
                 userns,
                 len(members),
                 min(members, key=lambda task: (task.pid, task.tid), default=None),
-                tuple(sorted(path for _, number, path in names if number == inum)),
+                paths,
+                *_pod_of(members, {pod for path in paths if (pod := cached.get(path))}),
             )
         )
     return sorted(found, key=lambda one: one.netns.cookie)
+
+
+def _pod_of(members: list[Event], cached: set[Pod]) -> tuple[Pod | None, str | None]:
+    """The pod of a namespace, and how that is known; nothing where what is known does not agree."""
+    uids = {task.pod_uid for task in members if task.pod_uid}
+    if len(uids) > 1 or len(cached) > 1:
+        return None, None
+    for pod in cached:
+        return (pod, "cni_cache") if not uids or pod.uid in (None, *uids) else (None, None)
+    return (Pod(uid=uids.pop()), "cgroup") if uids else (None, None)
 
 
 def _tasks(records: bytes, decoder: Decoder) -> dict[int, list[Event]]:
@@ -127,7 +125,7 @@ def existing() -> list[Found]:
     Raises:
         CollectorError: this machine or this user cannot load the programs.
     """
-    with contextlib.closing(open_object(["cni_host", "cni_snapshot"], NAMESPACE_EVENTS, PROBE_RING)) as loaded:
+    with contextlib.closing(open_object(["cni_host", "cni_snapshot"], ALL, PROBE_RING)) as loaded:
         loaded.load()
         loaded.program("cni_host").run()
         return take(loaded, Decoder())

@@ -11,7 +11,7 @@ from typing import Final
 
 from .bpf import Link, Object, Program, possible_cpus
 from .errors import AttachError, CollectorError, LoadError, LockdownError, PrivilegeError, UnsupportedError
-from .hooks import NAMESPACE_EVENTS, TIERS, EventTypes, Hook
+from .hooks import ALL, TIERS, EventTypes, Hook
 from .preemption import programs_are_preempted
 from .record import LOST, TYPES
 
@@ -59,7 +59,7 @@ def ensure_tracefs() -> None:
         )
 
 
-def open_object(programs: list[str], wanted: EventTypes = NAMESPACE_EVENTS, ring_bytes: int | None = None) -> Object:
+def open_object(programs: list[str], wanted: EventTypes = ALL, ring_bytes: int | None = None) -> Object:
     """Opens the compiled object and sets what must be known before it is loaded.
 
     Args:
@@ -203,7 +203,7 @@ def trial(tier: str) -> CollectorError | None:
     if isinstance(error, AttachError | PrivilegeError):
         # A kernel that is locked down hides its tracepoints, too, and has no kprobes: that is the reason then.
         try:
-            _load([], NAMESPACE_EVENTS, PROBE_RING).close()
+            _load([], ALL, PROBE_RING).close()
         except LockdownError as lockdown:
             return lockdown
         except CollectorError:

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Self
@@ -77,10 +78,15 @@ class Watch:
         return bool(chunk)
 
     def settle(self) -> None:
-        """Reads everything that has happened so far: provokes a refusal, and waits until it is told."""
+        """Reads everything that has happened so far: provokes a refusal, and waits until it is told.
+
+        By a thread of its own: so it is not taken for a refusal that another `Watch` has provoked.
+        """
         since = len(self.events)
-        assert actors.refused(lambda: actors.setns(-1, actors.CLONE_NEWNET))
-        self.wait(lambda e: isinstance(e, NetnsEnterFailed) and e.pid == os.getpid(), since)
+        refuser = threading.Thread(target=actors.refused, args=[lambda: actors.setns(-1, actors.CLONE_NEWNET)])
+        refuser.start()
+        refuser.join()
+        self.wait(lambda e: isinstance(e, NetnsEnterFailed) and e.tid == refuser.native_id, since)
 
     def destroyed(self, *cookies: int) -> None:
         """Waits until these namespaces have been reported destroyed."""

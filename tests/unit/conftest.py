@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from cni_collector import collector
+from cni_collector import collector, mounts
 
 from .fake_session import FakeSession
+from .mountinfo import ROOT
 
 settings.register_profile("unit", deadline=None)  # a busy machine is no failure
 settings.load_profile("unit")
@@ -22,3 +24,12 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSession]:
     monkeypatch.setattr(collector, "Session", fake.start)
     yield fake
     fake.dispose()
+
+
+@pytest.fixture
+def mountinfo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A file to be read in place of /proc/self/mountinfo."""
+    path = tmp_path / "mountinfo"
+    path.write_bytes(ROOT)
+    monkeypatch.setattr(mounts, "_MOUNTINFO", str(path))
+    return path

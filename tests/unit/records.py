@@ -15,6 +15,7 @@ NETNS_FIELDS = (
     "type cause error userns time cookie other_cookie inum other_inum pid tid ppid uid cgroup hierarchy entered_tid "
     "lifetime teardown comm"
 )
+CNI = struct.Struct("@II")
 CGROUP = struct.Struct("@BBHIQ")
 CGROUP_SIZE = 2048
 
@@ -26,6 +27,17 @@ def netns_record(**fields: int | bytes) -> bytes:
     names = NETNS_FIELDS.split()
     values = dict.fromkeys(names, 0) | {"comm": b""} | fields
     return NETNS.pack(*(values[name] for name in names))
+
+
+def cni_record(*texts: bytes, cut: int = 0, length: int | None = None, **fields: int | bytes) -> bytes:
+    """A `struct cni_record` as the kernel sends it: up to the last text, the path that was executed being the first."""
+    text = b"".join(one + b"\0" for one in texts)
+    return netns_record(type=8, **fields) + CNI.pack(len(text) if length is None else length, cut) + text
+
+
+def slot(record: bytes) -> bytes:
+    """A record as it lies in the ring: behind the kernel's header."""
+    return struct.pack("@II", len(record), 0) + record + bytes(-len(record) % 8)
 
 
 def cgroup_record(*names: bytes, ident: int = 0, hierarchy: int = 0, level: int | None = None) -> bytes:

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import msgspec
@@ -20,9 +20,12 @@ from hypothesis import strategies as st
 
 from cni_collector import cli
 from cni_collector.cli.table import Column, printable, row
+from cni_collector.cni import Running
 from cni_collector.errors import AttachError, CollectorError, LoadError, PrivilegeError
 from cni_collector.events import (
     AnyEvent,
+    CniEnd,
+    CniStart,
     CollectorStart,
     CollectorStop,
     Event,
@@ -33,8 +36,9 @@ from cni_collector.events import (
     NetnsDestroy,
     NetnsEnter,
     NetnsEnterFailed,
+    Pod,
 )
-from cni_collector.hooks import NAMESPACE_EVENTS, TIERS
+from cni_collector.hooks import ALL, TIERS
 from cni_collector.snapshot import Found
 from cni_collector.version import VERSION
 
@@ -50,6 +54,15 @@ TIME = "2026-01-02T03:04:05.123456789Z"
 A, B = Netns(4097, 4026532001), Netns(4098, 4026532002)
 BY_10, BY_20 = NetnsEnter(TIME, A, pid=10), NetnsEnter(TIME, B, pid=20)
 START, LOST, STOP = CollectorStart(TIME), Lost(TIME, count=3), CollectorStop(TIME, events=2, lost=3)
+SANDBOX = "1f" * 32
+ADD = CniStart(
+    TIME, A, pid=40, tid=40, ppid=4, uid=0, comm="bridge", name="/run/netns/a", pod=Pod("shop", "web-0", "u-1"),
+    command="ADD", plugin="/opt/cni/bin/bridge", parent=4, cni_container_id=SANDBOX, ifname="eth0",
+    netns_path="/run/netns/a", args="K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=u-1",
+)  # fmt: skip
+BRIDGE = "sandbox=1f1f1f1f1f1f ifname=eth0"
+IN_WEB_0 = NetnsEnter(TIME, A, pid=10, container_id=SANDBOX, pod=Pod("shop", "web-0", "u-1"))
+IN_WEB_1 = NetnsEnter(TIME, B, pid=20, container_id="2e" * 32, pod=Pod("blog", "web-1"))
 HOSTILE = "\x1b]0;title\x07\x1b[31m\n\u202e"
 
 
@@ -126,15 +139,40 @@ def test_version(run: Run) -> None:
         "watch --count 0",
         "watch --duration 0",
         "watch --coalesce 1001",
+        "watch --cni --failed",
+        "watch --cni --type netns_create",
+        "watch --cni --type cni_start --failed",
+        "watch --pod /web-0",
+        "watch --pod shop/",
+        "watch --pod /",
+        "watch --pod //web-0",
+        "watch --pod shop/web/0",
+        "watch --pod web-0 --pod shop/",
+        "watch --container -1f",
+        "watch --container 1f/2",
+        "watch --container 1f*",
+        "watch --container ./1f",
+        "watch --container grün",
         "watch -o xml",
         "list -o xml",
         "list extra",
+        "list --cni -o xml",
+        "list --cni --cni=yes",
     ],
 )
 def test_wrong_usage_exits_with_2_before_anything_is_attached(run: Run, session: FakeSession, arguments: str) -> None:
     result = run(*arguments.split())
     assert (result.exit_code, result.stdout, session.arguments) == (2, "", ())
     assert "Error: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--pod", ""), ("--container", ""), ("--container", " "), ("--container", "1f\n")]
+)
+def test_a_value_that_says_nothing_is_wrong_usage(run: Run, reported: FakeSession, option: str, value: str) -> None:
+    result = run("watch", option, value)
+    assert (result.exit_code, result.stdout, reported.arguments) == (2, "", ())
+    assert repr(value) in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -171,11 +209,14 @@ def test_watch_writes_json_lines_until_the_stop(run: Run, reported: FakeSession,
 @pytest.mark.parametrize(
     ("arguments", "kinds"),
     [
-        ("", NAMESPACE_EVENTS),
+        ("", ALL),
         ("--type netns_create --type netns_destroy", {NetnsCreate, NetnsDestroy}),
         ("--failed", {NetnsCreateFailed, NetnsEnterFailed}),
-        ("--no-failed", NAMESPACE_EVENTS - {NetnsCreateFailed, NetnsEnterFailed}),
+        ("--no-failed", ALL - {NetnsCreateFailed, NetnsEnterFailed}),
         ("--failed --type netns_enter_failed --type netns_enter", {NetnsEnterFailed}),
+        ("--cni", {CniStart, CniEnd}),
+        ("--cni --no-failed", {CniStart, CniEnd}),
+        ("--cni --type cni_end --type netns_exit", {CniEnd}),
     ],
 )
 def test_the_kernel_is_asked_only_for_the_types_that_are_wanted(
@@ -204,6 +245,26 @@ def test_watch_writes_what_is_asked_for_and_how_it_ended(
     events = run("watch", "-o", "json", *arguments.split()).events()
     assert [event for event in events if event in (BY_10, BY_20)] == chosen
     assert [event.type for event in events if event not in chosen] == ["collector_start", "lost", "collector_stop"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "chosen"),
+    [
+        ("--pod web-0", [ADD, IN_WEB_0]),
+        ("--pod shop/web-0", [ADD, IN_WEB_0]),
+        ("--pod shop/web-0 --pod blog/web-1", [ADD, IN_WEB_0, IN_WEB_1]),
+        ("--pod blog/web-0", []),
+        ("--container 1f", [ADD, IN_WEB_0]),
+        ("--container 1F", []),
+        ("--container 2e --pod web-1", [IN_WEB_1]),
+        ("--container 1f --container 2e --pid 10", [IN_WEB_0]),
+    ],
+)
+def test_watch_writes_what_is_about_pods_and_containers(
+    run: Run, reported: FakeSession, arguments: str, chosen: list[Event]
+) -> None:
+    reported.script[0] = [ADD, IN_WEB_0, IN_WEB_1, BY_10]
+    assert run("watch", "-o", "json", *arguments.split()).events()[1:-1] == chosen
 
 
 def test_watch_detaches_as_soon_as_it_has_its_count(run: Run, reported: FakeSession) -> None:
@@ -255,13 +316,70 @@ def test_the_table_says_what_matters(run: Run, reported: FakeSession) -> None:
     ]
 
 
+def test_a_call_in_the_table_stands_below_the_call_that_made_it(run: Run, reported: FakeSession) -> None:
+    def begins(pid: int, parent: int, plugin: str) -> CniStart:
+        return CniStart(TIME, pid=pid, tid=pid, command="ADD", plugin=plugin, parent=parent, comm="x")
+
+    def ends(pid: int, parent: int, plugin: str, **how: Any) -> CniEnd:
+        return CniEnd(TIME, pid=pid, tid=pid, command="ADD", plugin=plugin, parent=parent, duration_ns=1_500_000, **how)
+
+    reported.script[0] = [
+        ADD,
+        begins(41, 40, "/opt/cni/bin/flannel"),
+        begins(42, 41, "/opt/cni/bin/host-local"),
+        begins(50, 4, "portmap"),
+        ends(42, 41, "/opt/cni/bin/host-local", exit_code=0),
+        begins(43, 41, "/opt/cni/bin/dhcp"),
+        ends(43, 41, "/opt/cni/bin/dhcp", signal="SIGKILL"),
+        ends(41, 40, "/opt/cni/bin/flannel", exit_code=1),
+        ends(40, 4, "/opt/cni/bin/bridge", exit_code=1),
+        begins(44, 40, "/opt/cni/bin/loopback"),
+        CniEnd(TIME, pid=60, tid=60, comm="unseen", duration_ns=1_500_000, exit_code=0),
+        CniStart(TIME, pid=70, tid=71, pod=Pod("shop", "web-0"), command="", netns_path="/n", environment="cut"),
+    ]
+    columns = "{:15}  {:19}  {:18}  {:7}  {:7}  {:15}  {}"
+    told = [
+        ("cni_start", "4097/4026532001", "ADD", 40, "bridge", f"uid=0 name=/run/netns/a pod=shop/web-0 {BRIDGE}"),
+        ("cni_start", "", "ADD", 41, "  flannel", ""),
+        ("cni_start", "", "ADD", 42, "    host-local", ""),
+        ("cni_start", "", "ADD", 50, "portmap", ""),
+        ("cni_end", "", "ADD", 42, "    host-local", "duration=1.5ms exit=0"),
+        ("cni_start", "", "ADD", 43, "    dhcp", ""),
+        ("cni_end", "", "ADD", 43, "    dhcp", "duration=1.5ms signal=SIGKILL"),
+        ("cni_end", "", "ADD", 41, "  flannel", "duration=1.5ms exit=1"),
+        ("cni_end", "", "ADD", 40, "bridge", "duration=1.5ms exit=1"),
+        ("cni_start", "", "ADD", 44, "loopback", ""),
+        ("cni_end", "", "", 60, "unseen", "duration=1.5ms exit=0"),
+        ("cni_start", "", "", 70, "", "tid=71 pod=shop/web-0 netns_path=/n environment=cut"),
+    ]
+    lines = [columns.format("03:04:05.123456", *map(str, line)).rstrip() for line in told]
+    assert run("watch", "-o", "table").stdout.splitlines()[2:-1] == lines
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        (IN_WEB_0, "container=1f1f1f1f1f1f pod=shop/web-0"),
+        (NetnsEnter(TIME, A, pod=Pod(uid="u-1"), pod_uid="u-1"), "pod=u-1"),
+        (NetnsEnter(TIME, A, pod_uid="u-1"), "pod_uid=u-1"),
+    ],
+)
+def test_a_pod_is_told_once_and_by_its_name(run: Run, reported: FakeSession, event: Event, told: str) -> None:
+    reported.script[0] = [event]
+    line = run("watch", "-o", "table").stdout.splitlines()[2]
+    assert line.split("4097/4026532001")[1].split(maxsplit=event.pid is not None)[-1].strip() == told
+
+
 def test_nothing_that_a_terminal_would_obey_reaches_the_table(
     run: Run, reported: FakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    member = NetnsEnter(TIME, A, pid=10, comm=HOSTILE, cgroup=HOSTILE, pod_uid=HOSTILE)
+    member = NetnsEnter(TIME, A, pid=10, comm=HOSTILE, cgroup=HOSTILE, pod_uid=HOSTILE, name=HOSTILE)
+    pod = Pod(HOSTILE, HOSTILE)
     reported.script[0] = [member]
-    monkeypatch.setattr(list_, "existing", lambda: [Found(A, 1, 1, member, (HOSTILE,))])
-    for result, lines in ((run("watch", "-o", "table"), 4), (run("list"), 2)):
+    call = Running(1, 2, HOSTILE, 3, HOSTILE, pod, HOSTILE, HOSTILE, HOSTILE, HOSTILE)
+    monkeypatch.setattr(list_, "running_calls", lambda: [call])
+    monkeypatch.setattr(list_, "existing", lambda: [Found(A, 1, 1, member, (HOSTILE,), pod, "cni_cache")])
+    for result, lines in ((run("watch", "-o", "table"), 4), (run("list"), 2), (run("list", "--cni"), 2)):
         assert result.exit_code == 0
         assert len(result.stdout.split("\n")) == lines + 1
         assert result.stdout.replace("\n", "").isprintable()
@@ -298,15 +416,77 @@ def test_colour_goes_around_a_cell_not_into_its_width() -> None:
         (set(), {1}, []),
     ],
 )
-def test_chooser(pids: set[int], namespaces: set[int], chosen: list[Event]) -> None:
-    choose = watch._chooser(frozenset(pids), frozenset(namespaces))
+def test_filters_by_process_and_namespace(pids: set[int], namespaces: set[int], chosen: list[Event]) -> None:
+    filters = watch.Filters(frozenset(pids), frozenset(namespaces), frozenset(), ())
     about_none = NetnsCreateFailed(TIME, pid=30)
     events = [START, BY_10, BY_20, about_none, LOST, STOP]
-    assert list(filter(choose, events)) == [START, *chosen, LOST, STOP]
+    assert list(filter(filters.choose, events)) == [START, *chosen, LOST, STOP]
 
 
-def test_without_filters_there_is_no_chooser() -> None:
-    assert watch._chooser(frozenset(), frozenset()) is None
+PODS = [
+    NetnsEnter(TIME, A, pod=Pod("shop", "web-0", "u-1")),
+    NetnsDestroy(TIME, A, pod=Pod("blog", "web-0")),
+    CniStart(TIME, pod=Pod("shop", "web-1")),
+    CniEnd(TIME, pod=Pod("shop", "web-01")),
+    NetnsEnter(TIME, A, pod=Pod(uid="web-0"), pod_uid="web-0"),
+    NetnsEnter(TIME, A, name="web-0"),
+]
+
+
+@pytest.mark.parametrize(
+    ("pods", "chosen"),
+    [
+        ({(None, "web-0")}, [0, 1]),
+        ({("shop", "web-0")}, [0]),
+        ({("shop", "web-1")}, [2]),
+        ({("shop", "web-0"), (None, "web-01")}, [0, 3]),
+        ({("blog", "web-1")}, []),
+        ({(None, "web")}, []),
+        ({(None, "shop")}, []),
+    ],
+)
+def test_filters_by_pod(pods: set[tuple[str | None, str]], chosen: list[int]) -> None:
+    filters = watch.Filters(frozenset(), frozenset(), frozenset(pods), ())
+    assert list(filter(filters.choose, [START, *PODS, STOP])) == [START, *(PODS[number] for number in chosen), STOP]
+
+
+CONTAINERS = [
+    NetnsEnter(TIME, A, container_id="1f2e" * 16),
+    CniStart(TIME, cni_container_id="1f3d" * 16),
+    CniEnd(TIME, container_id="1f2e" * 16, cni_container_id="1f3d" * 16),
+    CniStart(TIME, command="VERSION"),
+    NetnsDestroy(TIME, A),
+]
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "chosen"),
+    [
+        (["1"], [0, 1, 2]),
+        (["1f2e"], [0, 2]),
+        (["1f3d" * 16], [1, 2]),
+        (["1f3d" * 16 + "1"], []),
+        (["0", "1f3"], [1, 2]),
+        (["f2e"], []),
+    ],
+)
+def test_filters_by_container(prefixes: list[str], chosen: list[int]) -> None:
+    filters = watch.Filters(frozenset(), frozenset(), frozenset(), tuple(prefixes))
+    expected = [START, *(CONTAINERS[number] for number in chosen), LOST]
+    assert list(filter(filters.choose, [START, *CONTAINERS, LOST])) == expected
+
+
+def test_all_filters_must_let_an_event_pass() -> None:
+    asked = (frozenset({40}), frozenset({4097}), frozenset({("shop", "web-0")}), ("1f",))
+    assert watch.Filters(*asked).choose(ADD)
+    for number, other in enumerate((frozenset({41}), frozenset({4098}), frozenset({("shop", "web-1")}), ("2e",))):
+        assert not watch.Filters(*asked[:number], other, *asked[number + 1 :]).choose(ADD)
+
+
+def test_without_filters_everything_passes() -> None:
+    nothing_asked = watch.Filters(frozenset(), frozenset(), frozenset(), ())
+    assert not any(nothing_asked)
+    assert all(map(nothing_asked.choose, [START, BY_10, NetnsCreateFailed(TIME), CniStart(TIME), LOST, STOP]))
 
 
 @pytest.mark.parametrize(
@@ -319,7 +499,7 @@ def test_first_counts_only_events_about_namespaces(count: int, kept: list[Event]
 
 def test_list_as_json_has_the_fields_of_events(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     member = NetnsEnter(TIME, A, pid=10, comm="sh", cgroup="/c", container_id="i", pod_uid="p")
-    found = [Found(A, 7, 2, member, ("/run/netns/a",)), Found(B, 7, 0, None, ())]
+    found = [Found(A, 7, 2, member, ("/run/netns/a",), None, None), Found(B, 7, 0, None, (), None, None)]
     monkeypatch.setattr(list_, "existing", lambda: found)
     result = run("list", "-o", "json")
     assert [json.loads(line) for line in result.stdout.splitlines()] == [
@@ -330,10 +510,83 @@ def test_list_as_json_has_the_fields_of_events(run: Run, monkeypatch: pytest.Mon
 
 
 def test_list_shows_a_namespace_that_nobody_is_in(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(list_, "existing", lambda: [Found(B, 7, 0, None, ("/run/netns/a", "/b"))])
+    monkeypatch.setattr(list_, "existing", lambda: [Found(B, 7, 0, None, ("/run/netns/a", "/b"), None, None)])
     heading, line = run("list").stdout.splitlines()
-    assert heading.split() == ["COOKIE", "INUM", "TASKS", "PID", "COMM", "CONTAINER", "POD", "UID", "NAMES"]
+    assert heading.split() == ["COOKIE", "INUM", "TASKS", "PID", "COMM", "CONTAINER", "POD", "NAMES"]
     assert line.split() == ["4098", "4026532002", "0", "-", "-", "-", "-", "/run/netns/a", "/b"]
+
+
+@pytest.mark.parametrize(
+    ("pod", "pod_from", "uid", "told", "as_json"),
+    [
+        (
+            Pod("shop", "web-0", "u-1"),
+            "cni_cache",
+            "u-1",
+            "shop/web-0 (CNI)",
+            {"namespace": "shop", "name": "web-0", "uid": "u-1"},
+        ),
+        (Pod("shop", "web-0"), "cni_cache", None, "shop/web-0 (CNI)", {"namespace": "shop", "name": "web-0"}),
+        (Pod(uid="u-1"), "cgroup", "u-1", "u-1 (cgroup)", {"uid": "u-1"}),
+        (None, None, "u-1", "u-1", None),
+        (None, None, None, "-", None),
+    ],
+)
+def test_list_says_which_pod_and_how_that_is_known(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    pod: Pod | None,
+    pod_from: str | None,
+    uid: str | None,
+    told: str,
+    as_json: dict[str, str] | None,
+) -> None:
+    member = NetnsEnter(TIME, A, pid=10, comm="sh", pod_uid=uid)
+    monkeypatch.setattr(list_, "existing", lambda: [Found(A, 7, 1, member, ("/a",), pod, pod_from)])
+    heading, line = run("list").stdout.splitlines()
+    column = heading.index("POD")
+    assert line[column : heading.index("NAMES")].rstrip() == told
+    listed = json.loads(run("list", "-o", "json").stdout)
+    assert listed.get("pod_from") == pod_from
+    assert listed.get("pod_uid") == uid
+    assert listed.get("pod") == as_json
+
+
+RUNNING = [
+    Running(40, 4, "ADD", 1_260_000_000, "/cni/bridge", Pod("shop", "web-0"), "c1", "eth0", "/run/netns/a", "A=1"),
+    Running(41, 40, "ADD", 40_000_000, "/cni/host-local", Pod("shop", "web-0")),
+    Running(50, 4, "GC", 0),
+]
+
+
+def test_list_shows_the_calls_under_way_below_those_that_made_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_, "running_calls", lambda: RUNNING)
+    columns = "{:7}  {:7}  {:15}  {:8}  {:36}  {:8}  {}"
+    assert run("list", "--cni").stdout.splitlines() == [
+        columns.format(*line).rstrip()
+        for line in (
+            ("PID", "COMMAND", "PLUGIN", "AGE", "POD", "IFNAME", "NETNS"),
+            ("40", "ADD", "bridge", "1.3s", "shop/web-0", "eth0", "/run/netns/a"),
+            ("41", "ADD", "  host-local", "0.0s", "shop/web-0", "-", "-"),
+            ("50", "GC", "-", "0.0s", "-", "-", "-"),
+        )
+    ]
+
+
+def test_list_of_calls_as_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_, "running_calls", lambda: RUNNING)
+    pod = {"namespace": "shop", "name": "web-0"}
+    assert [json.loads(line) for line in run("list", "--cni", "-o", "json").stdout.splitlines()] == [
+        {"pid": 40, "parent": 4, "command": "ADD", "age_ns": 1_260_000_000, "plugin": "/cni/bridge", "pod": pod}
+        | {"cni_container_id": "c1", "ifname": "eth0", "netns_path": "/run/netns/a", "args": "A=1"},
+        {"pid": 41, "parent": 40, "command": "ADD", "age_ns": 40_000_000, "plugin": "/cni/host-local", "pod": pod},
+        {"pid": 50, "parent": 4, "command": "GC", "age_ns": 0},
+    ]
+
+
+def test_listing_calls_needs_nothing_of_the_kernel(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_, "existing", lambda: pytest.fail("namespaces were looked for"))
+    assert run("list", "--cni").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from cni_collector import Collector
 from cni_collector.collector import RING_BYTES
 from cni_collector.errors import ClosedError, CollectorError, LayoutError, UnsupportedError
 from cni_collector.events import CollectorStart, CollectorStop, Event, NetnsCreate, NetnsDestroy
-from cni_collector.hooks import NAMESPACE_EVENTS
+from cni_collector.hooks import ALL
 
 from .fake_session import FakeSession
 
@@ -85,7 +85,7 @@ def test_options_reach_the_session(session: FakeSession) -> None:
 
 def test_by_default_everything_is_reported(session: FakeSession) -> None:
     with Collector() as collector:
-        assert session.arguments == (NAMESPACE_EVENTS, None, RING_BYTES)
+        assert session.arguments == (ALL, None, RING_BYTES)
         assert collector.name == "cni"
 
 

@@ -16,6 +16,9 @@ from hypothesis import strategies as st
 import cni_collector
 from cni_collector.events import (
     AnyEvent,
+    CniCall,
+    CniEnd,
+    CniStart,
     CollectorStart,
     CollectorStop,
     Event,
@@ -28,11 +31,13 @@ from cni_collector.events import (
     NetnsEnterFailed,
     NetnsExit,
     NetnsFound,
+    Pod,
     json_schema,
 )
 
 # In the order of the design.
-COMMON = "type time netns prev next cause error pid tid ppid uid comm userns cgroup container_id pod_uid"
+COMMON = "type time netns prev next cause error pid tid ppid uid comm userns cgroup container_id pod_uid name pod"
+CALL = "command plugin parent cni_container_id ifname netns_path args traceparent environment"
 OWN: dict[type[Event], tuple[str, str]] = {  # type, and the fields that only it has
     NetnsCreate: ("netns_create", ""),
     NetnsEnter: ("netns_enter", ""),
@@ -40,7 +45,9 @@ OWN: dict[type[Event], tuple[str, str]] = {  # type, and the fields that only it
     NetnsDestroy: ("netns_destroy", "lifetime_ns teardown_ns"),
     NetnsCreateFailed: ("netns_create_failed", ""),
     NetnsEnterFailed: ("netns_enter_failed", ""),
-    NetnsFound: ("netns_found", "members name"),
+    NetnsFound: ("netns_found", "members"),
+    CniStart: ("cni_start", CALL),
+    CniEnd: ("cni_end", f"{CALL} duration_ns exit_code signal"),
     Lost: ("lost", "count by_type missed"),
     CollectorStart: ("collector_start", "schema version node boot_id kernel arch tier host_netns missing"),
     CollectorStop: ("collector_stop", "events lost missed"),
@@ -51,6 +58,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int: NUMBERS,
     str: TEXTS,
     Netns: st.builds(Netns, NUMBERS, NUMBERS),
+    Pod: st.builds(Pod, *[st.none() | TEXTS] * 3),
     list[str]: st.lists(TEXTS, min_size=1),
     dict[str, int]: st.dictionaries(TEXTS, NUMBERS, min_size=1),
 }
@@ -94,7 +102,9 @@ def accepts(schema: dict[str, Any], node: Any, definitions: dict[str, Any]) -> b
 
 
 def test_every_event_class_is_one_of_any_event() -> None:
-    assert set(OWN) == set(typing.get_args(AnyEvent)) == set(Event.__subclasses__())
+    assert (
+        set(OWN) == set(typing.get_args(AnyEvent)) == {*Event.__subclasses__(), *CniCall.__subclasses__()} - {CniCall}
+    )
 
 
 @pytest.mark.parametrize("kind", OWN)

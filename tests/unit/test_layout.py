@@ -70,6 +70,16 @@ def test_sizes_by_which_records_are_told_apart_and_maps_are_read() -> None:
     assert record.STATE.size <= BTF.size("state")
 
 
+def test_a_calls_record_is_a_task_then_two_numbers_then_text() -> None:
+    fields = BTF.fields("cni_record")
+    assert list(fields) == ["task", "length", "cut", "text"]
+    assert fields["task"] == Field(0, record.NETNS_RECORD.size)
+    assert record.CNI_RECORD.format.startswith("=")
+    for name, field in python_fields(record.CNI_RECORD, "length cut").items():
+        assert fields[name] == field._replace(offset=field.offset + record.NETNS_RECORD.size)
+    assert fields["text"].offset == record.NETNS_RECORD.size + record.CNI_RECORD.size
+
+
 def test_the_fields_that_python_writes() -> None:
     assert BTF.fields("state")["cgroup_epoch"].offset == record.STATE_EPOCH
     assert BTF.fields("state")["ready"].offset == record.STATE_READY
@@ -90,6 +100,8 @@ def test_record_types() -> None:
         "RECORD_NETNS_CREATE_FAILED": record.CREATE_FAILED,
         "RECORD_NETNS_ENTER_FAILED": record.ENTER_FAILED,
         "RECORD_NETNS_FOUND": record.FOUND,
+        "RECORD_CNI_START": record.CNI_START,
+        "RECORD_CNI_END": record.CNI_END,
     }
 
 

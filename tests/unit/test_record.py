@@ -12,9 +12,11 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from cni_collector import record
+from cni_collector import namespaces, record
 from cni_collector.events import (
     AnyEvent,
+    CniEnd,
+    CniStart,
     Event,
     Netns,
     NetnsCreate,
@@ -24,9 +26,10 @@ from cni_collector.events import (
     NetnsEnterFailed,
     NetnsExit,
     NetnsFound,
+    Pod,
 )
 
-from .records import BOOT, CGROUP, NETNS, NETNS_FIELDS, cgroup_record, decoder, full, netns_record
+from .records import BOOT, CGROUP, NETNS, NETNS_FIELDS, cgroup_record, cni_record, decoder, full, netns_record, slot
 
 ID = "0123456789abcdef" * 4
 POD = "11111111-2222-3333-4444-555555555555"
@@ -40,6 +43,28 @@ SUBJECT = {"cookie": 4097, "inum": 4026532001, "userns": 4026531837}
 OTHER = {"other_cookie": 1, "other_inum": 4026531840}
 A, HOST = Netns(4097, 4026532001), Netns(1, 4026531840)
 TIME = "2026-01-02T03:04:05.000000006Z"
+
+ENVIRONMENT = (
+    b"/opt/cni/bin/bridge",
+    b"CNI_COMMAND=ADD",
+    b"CNI_CONTAINERID=c1",
+    b"CNI_NETNS=/var/run/netns/blue",
+    b"CNI_IFNAME=eth0",
+    b"CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=u-1",
+    b"CNI_PATH=/opt/cni/bin",
+    b"TRACEPARENT=00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+)
+CALL = {
+    "command": "ADD",
+    "plugin": "/opt/cni/bin/bridge",
+    "parent": 1,
+    "cni_container_id": "c1",
+    "ifname": "eth0",
+    "netns_path": "/var/run/netns/blue",
+    "args": "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=u-1",
+    "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+}
+WEB = Pod("shop", "web-0", "u-1")
 
 JSON_WHO = '"pid":10,"tid":11,"ppid":1,"uid":0,"comm":"ip"'
 JSON_USERNS = '"userns":4026531837'
@@ -98,6 +123,32 @@ GOLDEN: dict[str, tuple[bytes, Event, str]] = {
         netns_record(type=7, **SUBJECT, **(TASK | {"hierarchy": 6})),
         NetnsFound(TIME, A, userns=4026531837, **WHO),
         f'{{"type":"netns_found","time":"{TIME}","netns":{JSON_A},{JSON_WHO},{JSON_USERNS}}}',
+    ),
+    "beginning of a CNI call": (
+        cni_record(*ENVIRONMENT, **OTHER, **TASK, teardown=5),
+        CniStart(TIME, **WHO, **WHERE, pod=WEB, **CALL),
+        f'{{"type":"cni_start","time":"{TIME}",{JSON_WHO},{JSON_WHERE},'
+        '"pod":{"namespace":"shop","name":"web-0","uid":"u-1"},'
+        '"command":"ADD","plugin":"/opt/cni/bin/bridge","parent":1,"cni_container_id":"c1","ifname":"eth0",'
+        '"netns_path":"/var/run/netns/blue",'
+        '"args":"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=u-1",'
+        '"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}',
+    ),
+    "beginning of a CNI call that is for no namespace": (
+        cni_record(b"/opt/cni/bin/bridge", b"CNI_COMMAND=VERSION", **OTHER, **TASK, teardown=5),
+        CniStart(TIME, **WHO, **WHERE, command="VERSION", plugin="/opt/cni/bin/bridge", parent=1),
+        f'{{"type":"cni_start","time":"{TIME}",{JSON_WHO},{JSON_WHERE},'
+        '"command":"VERSION","plugin":"/opt/cni/bin/bridge","parent":1}',
+    ),
+    "end of a CNI call whose beginning was lost": (
+        netns_record(type=9, error=0x0100, lifetime=123, teardown=5, **TASK),
+        CniEnd(TIME, **WHO, **WHERE, duration_ns=123, exit_code=1),
+        f'{{"type":"cni_end","time":"{TIME}",{JSON_WHO},{JSON_WHERE},"duration_ns":123,"exit_code":1}}',
+    ),
+    "end of a CNI call by a signal": (
+        netns_record(type=9, error=15, lifetime=123, teardown=5, **TASK),
+        CniEnd(TIME, **WHO, **WHERE, duration_ns=123, signal="SIGTERM"),
+        f'{{"type":"cni_end","time":"{TIME}",{JSON_WHO},{JSON_WHERE},"duration_ns":123,"signal":"SIGTERM"}}',
     ),
 }
 
@@ -181,7 +232,9 @@ def test_all_events_about_a_namespace_share_one_object() -> None:
     assert first.netns is second.netns
 
 
-@pytest.mark.parametrize("raw", [GOLDEN["create"][0], cgroup_record(b"leaf", b"parent", ident=1)])
+@pytest.mark.parametrize(
+    "raw", [GOLDEN["create"][0], cgroup_record(b"leaf", b"parent", ident=1), cni_record(*ENVIRONMENT)]
+)
 def test_a_record_that_was_cut_is_counted(raw: bytes) -> None:
     decode = decoder()
     for size in range(len(raw)):
@@ -192,10 +245,10 @@ def test_a_record_that_was_cut_is_counted(raw: bytes) -> None:
 @pytest.mark.parametrize("size", [NETNS.size, 2048])
 def test_a_type_from_another_version_is_counted(size: int) -> None:
     decode = decoder()
-    for kind in range(8, 256):
+    for kind in range(10, 256):
         raw = netns_record(type=kind).ljust(size, b"\0")
         assert decode.decode(raw, 0, size) is None
-    assert decode.undecodable == 248
+    assert decode.undecodable == 246
 
 
 @given(st.one_of(st.binary(max_size=300), st.binary(min_size=NETNS.size, max_size=NETNS.size)))
@@ -204,7 +257,7 @@ def test_any_bytes_become_an_event_or_are_counted_or_are_a_path(raw: bytes) -> N
     event = decode.decode(raw, 0, len(raw))
     if event is not None:
         assert round_trip(event) == event
-    elif raw[:1] != b"\0":
+    elif raw[:1] not in (b"\0", b"\x08", b"\x09"):  # a path, or perhaps no call
         assert decode.undecodable == 1
 
 
@@ -265,6 +318,7 @@ def test_a_step_of_the_clock_is_followed_and_noise_is_not(
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "_CACHE", 16)
+    monkeypatch.setattr(namespaces, "_BOUND", 16)
     decode = decoder()
     for number in range(1, 100):
         raw = netns_record(type=2, cookie=number, inum=number, comm=f"task {number}".encode())
@@ -272,7 +326,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert event is not None
         assert (event.netns, event.comm) == (Netns(number, number), f"task {number}")
     assert 0 < len(decode._comms) <= 16
-    assert 0 < len(decode._namespaces) <= 16
+    assert 0 < len(decode.namespaces) <= 16
 
 
 def test_paths_are_forgotten_by_generations(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,3 +346,151 @@ def test_paths_are_forgotten_by_generations(monkeypatch: pytest.MonkeyPatch) -> 
     assert forgotten == [5, 9]
     assert [path_of(number) for number in (1, 4, 5, 8, 9)] == [None, None, "/5", "/8", "/9"]
     assert len(decode._places) + len(decode._places._last) <= 8
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        cni_record(),
+        cni_record(*ENVIRONMENT, length=0),
+        cni_record(*ENVIRONMENT, length=2**32 - 1),
+        cni_record(*ENVIRONMENT) + b"\0",
+        cni_record(*ENVIRONMENT)[:-1],
+        cni_record(*ENVIRONMENT, length=sum(len(one) + 1 for one in ENVIRONMENT) - 1)[:-1],
+        cni_record()[:-1],
+        netns_record(type=8),
+    ],
+    ids=[
+        *("no text", "shorter than it is", "longer than it is", "more text", "less text", "no NUL at the end"),
+        *("no length", "nothing but the task"),
+    ],
+)
+def test_a_call_that_makes_no_sense_is_counted(raw: bytes) -> None:
+    decode = decoder()
+    assert decode.decode(raw, 0, len(raw)) is None
+    assert (decode.undecodable, decode.calls.unread) == (1, 0)
+
+
+@given(st.binary(max_size=600).map(lambda raw: raw + b"\0"), st.booleans(), st.integers(0, 2**63))
+def test_whatever_the_text_of_a_call_is_there_is_an_event_or_none(text: bytes, cut: bool, started: int) -> None:
+    for path in (b"", b"/x\0CNI_COMMAND=ADD\0"):
+        decode = decoder()
+        raw = cni_record((path + text)[:-1], cut=cut, pid=2**22 + 1, teardown=started)
+        event = decode.decode(raw, 0, len(raw))
+        assert event is None or (isinstance(event, CniStart) and round_trip(event) == event)
+        assert event is not None or not path
+        assert decode.undecodable == 0
+
+
+@given(ANY_NETNS_RECORD)
+def test_whatever_the_end_of_a_call_says_is_in_the_event(fields: dict[str, Any]) -> None:
+    decode = decoder()
+    raw = netns_record(**(fields | {"type": 9, "cause": 0}))
+    event = decode.decode(raw, 0, len(raw))
+    assert isinstance(event, CniEnd)
+    assert round_trip(event) == event
+    assert event.time == utc(fields["time"] + BOOT)
+    assert [event.pid, event.tid, event.ppid, event.uid] == [fields[name] for name in ("pid", "tid", "ppid", "uid")]
+    assert event.comm == fields["comm"].split(b"\0")[0].decode("utf-8", "backslashreplace")
+    assert (event.duration_ns, event.netns, event.prev, event.cause, event.error) == (fields["lifetime"], *[None] * 4)
+    assert event.exit_code == (None if fields["error"] & 0x7F else fields["error"] >> 8)
+    assert decode.undecodable == 0
+
+
+def test_the_end_of_a_call_tells_what_its_beginning_told() -> None:
+    decode = decoder()
+    raw = cni_record(*ENVIRONMENT, **OTHER, **TASK, teardown=5)
+    decode.decode(raw, 0, len(raw))
+    for started, told in ((6, {}), (5, {"pod": WEB} | CALL), (5, {})):
+        ended = netns_record(type=9, error=0, lifetime=123, teardown=started, **(TASK | {"ppid": 8}))
+        assert decode.decode(ended, 0, len(ended)) == CniEnd(
+            TIME, **(WHO | {"ppid": 8}), duration_ns=123, exit_code=0, **told
+        )
+
+
+@pytest.mark.parametrize("own", [1, 77])
+def test_a_call_is_about_the_namespace_at_its_path(own: int) -> None:
+    """From then on that namespace's events carry the pod, if the plugin was in the host's: here, in cookie 1."""
+    decode = decoder()
+    decode.namespaces.host_inum = HOST.inum
+    create, enter, destroy = (netns_record(type=kind, **SUBJECT, **TASK) for kind in (1, 2, 4))
+    decode.decode(create, 0, len(create))
+    decode.namespaces.set_name(A, "/run/netns/blue")
+    raw = cni_record(*ENVIRONMENT, **TASK, other_cookie=own, other_inum=HOST.inum if own == 1 else own, teardown=5)
+    call = decode.decode(raw, 0, len(raw))
+    assert call == CniStart(TIME, A, **WHO, name="/run/netns/blue", pod=WEB, **CALL)
+    for raw in (enter, destroy):
+        event = decode.decode(raw, 0, len(raw))
+        assert event is not None
+        assert (event.netns, event.name, event.pod) == (A, "/run/netns/blue", WEB if own == 1 else None)
+
+
+def test_names_and_pods_are_on_events_until_the_end() -> None:
+    decode = decoder()
+
+    def told(kind: int, **fields: int) -> tuple[str | None, Pod | None]:
+        raw = netns_record(**({"type": kind} | SUBJECT | fields))
+        event = decode.decode(raw, 0, len(raw))
+        assert event is not None
+        assert round_trip(event) == event
+        return event.name, event.pod
+
+    assert told(1) == (None, None)
+    decode.namespaces.set_name(A, "/run/netns/blue")
+    assert told(2) == ("/run/netns/blue", None)
+    decode.namespaces.set_pod(A, WEB)
+    for kind in (2, 3, 6, 7):
+        assert told(kind) == ("/run/netns/blue", WEB)
+        assert told(kind, cookie=5, inum=5) == (None, None)
+        assert told(kind, cookie=5, inum=5, other_cookie=A.cookie, other_inum=A.inum) == (None, None)
+    assert told(4) == ("/run/netns/blue", WEB), "the last event about it"
+    assert told(2) == (None, None)
+    assert told(1, cookie=A.cookie + 1) == (None, None), "another with the same inode number"
+
+
+def test_who_has_an_inode_number_follows_births_and_ends() -> None:
+    decode = decoder()
+    assert decode.namespaces.alive(A.inum, 100) is None
+    for raw, who in (
+        (netns_record(type=1, time=6, **SUBJECT), A),
+        (netns_record(type=4, time=7, **SUBJECT), None),
+        (netns_record(type=7, time=8, cookie=9, inum=A.inum), Netns(9, A.inum)),
+        (netns_record(type=2, time=9, **SUBJECT), Netns(9, A.inum)),
+    ):
+        decode.decode(raw, 0, len(raw))
+        assert decode.namespaces.alive(A.inum, 100) == who
+    assert decode.namespaces.alive(A.inum, 7) is None
+
+
+NO_CALL = netns_record(type=9, cause=1, teardown=5)
+"""The end of what was no call."""
+CREATE = netns_record(type=1, cookie=3, inum=3)
+ENDED = netns_record(type=9, teardown=5)
+UNKNOWN = netns_record(type=200)
+
+
+@pytest.mark.parametrize(
+    ("records", "taken", "types", "undecodable"),
+    [
+        ([], 0, [], 0),
+        ([NO_CALL], 1, [], 0),
+        ([NO_CALL, NO_CALL, CREATE, NO_CALL], 4, [NetnsCreate], 0),
+        ([CREATE, NO_CALL, ENDED, CREATE], 4, [NetnsCreate, CniEnd, NetnsCreate], 0),
+        ([NO_CALL, CREATE, UNKNOWN, CREATE], 3, [NetnsCreate], 1),
+        ([CREATE, UNKNOWN, NO_CALL], 2, [NetnsCreate], 1),
+        ([NO_CALL, CREATE, cni_record(b"/x", b"CNI_COMMAND=ADD"), CREATE], 2, [NetnsCreate], 0),
+        ([NO_CALL, cgroup_record(b"leaf"), CREATE], 1, [], 0),
+        ([cni_record(b"/x")], 0, [], 0),
+    ],
+)
+def test_a_run_ends_where_it_should_whatever_gives_no_event(
+    records: list[bytes], taken: int, types: list[type[Event]], undecodable: int
+) -> None:
+    """The count is what the ring's reader goes on by: an error of one, and it reads between the records."""
+    decode, before = decoder(), NetnsDestroy("before")
+    events: list[Event] = [before]
+    slots = b"".join(map(slot, records))
+    whole = len(slots) // record.SLOT.size * record.SLOT.size
+    assert decode.decode_run(slots[:whole], events) == taken
+    assert list(map(type, events)) == [NetnsDestroy, *types]
+    assert decode.undecodable == undecodable

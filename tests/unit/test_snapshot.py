@@ -1,73 +1,39 @@
-"""What exists now: mounts, tasks and tracked namespaces, put together."""
+"""What exists now: mounts, tasks, tracked namespaces and libcni's results, put together."""
 
 from __future__ import annotations
 
-import builtins
+import json
 import struct
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from cni_collector import snapshot
-from cni_collector.events import Netns, NetnsFound
-from cni_collector.snapshot import Found, mounted, take
+from cni_collector import cni_cache
+from cni_collector.events import Netns, NetnsFound, Pod
+from cni_collector.snapshot import Found, take
 
+from .mountinfo import ROOT, mount
 from .records import cgroup_record, decoder, netns_record
 
-ROOT = b"22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+POD = Pod("shop", "web-0", "11111111-2222-3333-4444-555555555555")
 
 
-def mount(path: bytes, ident: int = 40, root: bytes = b"net:[4026532001]", kind: bytes = b"nsfs") -> bytes:
-    """A line of mountinfo."""
-    return b"%d 22 0:4 %s %s rw shared:2 - %s nsfs rw\n" % (ident, root, path, kind)
-
-
-@pytest.fixture
-def mountinfo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A file to be read in place of /proc/self/mountinfo."""
-    path = tmp_path / "mountinfo"
-    path.write_bytes(ROOT)
-
-    def open_it(_path: str, **options: Any) -> Any:
-        return builtins.open(path, **options)
-
-    monkeypatch.setattr(snapshot, "open", open_it, raising=False)
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where libcni keeps its results, empty: whatever this machine has there is not read."""
+    path = tmp_path / "results"
+    path.mkdir()
+    monkeypatch.setattr(cni_cache, "CACHE", path)
     return path
-
-
-def test_only_network_namespaces_are_taken_from_the_mounts(mountinfo: Path) -> None:
-    others = mount(b"/run/x", root=b"mnt:[4026532001]") + mount(b"/run/y", root=b"/net:[1]", kind=b"ext4")
-    mountinfo.write_bytes(ROOT + others + mount(b"/run/netns/a") + mount(b"/run/netns/b", 41, b"net:[7]"))
-    assert mounted() == {("40", 4026532001, "/run/netns/a"), ("41", 7, "/run/netns/b")}
-
-
-def test_optional_fields_may_be_none_or_many(mountinfo: Path) -> None:
-    mountinfo.write_bytes(
-        b"1 2 0:4 net:[5] /a rw - nsfs nsfs rw\n" + b"2 2 0:4 net:[6] /b rw shared:1 master:2 - nsfs nsfs rw\n"
-    )
-    assert {path for _, _, path in mounted()} == {"/a", "/b"}
-
-
-@pytest.mark.parametrize(
-    ("raw", "path"),
-    [
-        (rb"/a\040b\011c\012d\134e", "/a b\tc\nd\\e"),
-        (rb"/back\134slash\134040", "/back\\slash\\040"),
-        ("/netz/grün".encode(), "/netz/grün"),
-        (b"/not-\xff-text", "/not-\\xff-text"),
-        (b"/carriage\rre\rturn", "/carriage\rre\rturn"),
-    ],
-)
-def test_paths_are_read_as_they_are(mountinfo: Path, raw: bytes, path: str) -> None:
-    mountinfo.write_bytes(ROOT + mount(raw))
-    assert mounted() == {("40", 4026532001, path)}
 
 
 def test_found_becomes_an_event_with_its_member_and_its_first_name() -> None:
     member = NetnsFound("boot", Netns(9, 8), pid=10, tid=11, ppid=1, uid=0, comm="sh", cgroup="/c", pod_uid="p")
-    assert Found(Netns(9, 8), 7, 3, member, ("/run/netns/a", "/run/netns/b")).event("now") == NetnsFound(
+    found = Found(Netns(9, 8), 7, 3, member, ("/run/netns/a", "/run/netns/b"), POD, "cni_cache")
+    assert found.event("now") == NetnsFound(
         "now",
         Netns(9, 8),
         pid=10,
@@ -80,11 +46,35 @@ def test_found_becomes_an_event_with_its_member_and_its_first_name() -> None:
         pod_uid="p",
         members=3,
         name="/run/netns/a",
+        pod=POD,
     )
 
 
 def test_found_without_members_says_so() -> None:
-    assert Found(Netns(9, 8), 7, 0, None, ()).event("now") == NetnsFound("now", Netns(9, 8), userns=7, members=0)
+    found = Found(Netns(9, 8), 7, 0, None, (), None, None)
+    assert found.event("now") == NetnsFound("now", Netns(9, 8), userns=7, members=0)
+
+
+Tracked = tuple[int, int, int]
+"""Cookie, inode number, whether an event in the ring says that it exists."""
+
+
+def kernel(tracked: list[Tracked], *records: bytes, meanwhile: Callable[[], object] = lambda: None) -> Any:
+    """A loaded object: its programs find these records and namespaces, while something happens."""
+
+    def iterate() -> bytes:
+        meanwhile()
+        return b"".join(records)
+
+    def items(_key: int, _value: int) -> list[tuple[bytes, bytes]]:
+        return [
+            (struct.pack("=Q", cookie), struct.pack("=QQIIQ", 1, 0, inum, 7, told)) for cookie, inum, told in tracked
+        ]
+
+    return SimpleNamespace(
+        program={"cni_snapshot": SimpleNamespace(iterate=iterate)}.__getitem__,
+        map={"tracked": SimpleNamespace(items=items)}.__getitem__,
+    )
 
 
 def test_take_joins_namespaces_with_their_tasks_and_the_names_that_lasted(mountinfo: Path) -> None:
@@ -98,24 +88,68 @@ def test_take_joins_namespaces_with_their_tasks_and_the_names_that_lasted(mounti
     ]
     lasting = mount(b"/b", 41, b"net:[100]") + mount(b"/a", 42, b"net:[100]")
     mountinfo.write_bytes(ROOT + mount(b"/gone", root=b"net:[100]") + lasting)
-
-    def iterate() -> bytes:
-        mountinfo.write_bytes(ROOT + lasting + mount(b"/new", 43, b"net:[200]"))
-        return b"".join(records)
-
-    def items(_key: int, _value: int) -> list[tuple[bytes, bytes]]:
-        tracked = [(20, 200, 0), (10, 100, 0), (30, 300, 1)]  # cookie, inum, whether an event has told of it
-        return [
-            (struct.pack("=Q", cookie), struct.pack("=QQIIQ", 1, 0, inum, 7, told)) for cookie, inum, told in tracked
-        ]
-
-    loaded: Any = SimpleNamespace(
-        program={"cni_snapshot": SimpleNamespace(iterate=iterate)}.__getitem__,
-        map={"tracked": SimpleNamespace(items=items)}.__getitem__,
+    loaded = kernel(
+        [(20, 200, 0), (10, 100, 0), (30, 300, 1)],
+        *records,
+        meanwhile=lambda: mountinfo.write_bytes(ROOT + lasting + mount(b"/new", 43, b"net:[200]")),
     )
     empty, lived_in = take(loaded, decoder())
-    assert empty == Found(Netns(10, 100), 7, 0, None, ("/a", "/b"))
+    assert empty == Found(Netns(10, 100), 7, 0, None, ("/a", "/b"), None, None)
     assert (lived_in.netns, lived_in.members, lived_in.names) == (Netns(20, 200), 3, ())
     assert lived_in.member is not None
     assert (lived_in.member.pid, lived_in.member.tid) == (31, 31)
     assert lived_in.member.cgroup == f"/{path.decode()}"
+
+
+UIDS = ("11111111-2222-3333-4444-555555555555", "99999999-2222-3333-4444-555555555555")
+NO_UID, WEB_1 = Pod("shop", "web-0"), Pod("shop", "web-1")
+
+
+def keep(cache: Path, path: str, pod: Pod) -> None:
+    """Has libcni keep the result of an ADD."""
+    args = {"K8S_POD_NAMESPACE": pod.namespace, "K8S_POD_NAME": pod.name, "K8S_POD_UID": pod.uid or ""}
+    number = len(list(cache.iterdir()))
+    (cache / f"net-{number}").write_text(json.dumps({"netns": path, "cniArgs": list(args.items())}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("kept", "inside", "pod", "pod_from"),
+    [
+        ([], [], None, None),
+        ([("/run/netns/a", POD)], [], POD, "cni_cache"),
+        ([("/var/run/netns/a", POD)], [], POD, "cni_cache"),
+        ([("/run/netns/b", POD)], [], POD, "cni_cache"),
+        ([("/run/netns/c", POD)], [], None, None),
+        ([("/run/netns/a", POD), ("/run/netns/b", POD)], [], POD, "cni_cache"),
+        ([("/run/netns/a", POD), ("/run/netns/b", WEB_1)], [], None, None),
+        ([], [UIDS[0], UIDS[0]], Pod(uid=UIDS[0]), "cgroup"),
+        ([], [UIDS[0], None], Pod(uid=UIDS[0]), "cgroup"),
+        ([], [None], None, None),
+        ([], UIDS, None, None),
+        ([("/run/netns/a", POD)], [UIDS[0]], POD, "cni_cache"),
+        ([("/run/netns/a", POD)], [None], POD, "cni_cache"),
+        ([("/run/netns/a", NO_UID)], [UIDS[0]], NO_UID, "cni_cache"),
+        ([("/run/netns/a", POD)], [UIDS[1]], None, None),
+        ([("/run/netns/a", POD)], UIDS, None, None),
+    ],
+)
+def test_a_pod_is_told_where_all_that_is_known_agrees(
+    mountinfo: Path,
+    cache: Path,
+    kept: list[tuple[str, Pod]],
+    inside: Sequence[str | None],
+    pod: Pod | None,
+    pod_from: str | None,
+) -> None:
+    mountinfo.write_bytes(ROOT + mount(b"/run/netns/a", 41, b"net:[100]") + mount(b"/run/netns/b", 42, b"net:[100]"))
+    for path, told in kept:
+        keep(cache, path, told)
+    records = []
+    for number, uid in enumerate(inside, 1):
+        group = [f"pod{uid}".encode()] if uid else []
+        records.append(cgroup_record(b"leaf", *group, b"kubepods", ident=number))
+        records.append(netns_record(type=7, cookie=10, inum=100, pid=number, tid=number, cgroup=number))
+    (found,) = take(kernel([(10, 100, 0)], *records), decoder())
+    assert (found.pod, found.pod_from) == (pod, pod_from)
+    event = found.event("now")
+    assert (event.name, event.pod) == ("/run/netns/a", pod)

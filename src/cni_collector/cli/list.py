@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import posixpath
+
 import click
 import msgspec
 
+from ..cni import running_calls
+from ..events import Pod
 from ..snapshot import Found, existing
+from .lines import pod_text
 from .table import Column, header, row
 
 _COLUMNS = (
@@ -15,9 +20,20 @@ _COLUMNS = (
     Column("PID", 7),
     Column("COMM", 15),
     Column("CONTAINER", 12),
-    Column("POD UID", 36),
+    Column("POD", 36),
     Column("NAMES", 5),
 )
+_CALL_COLUMNS = (
+    Column("PID", 7),
+    Column("COMMAND", 7),
+    Column("PLUGIN", 15),
+    Column("AGE", 8),
+    Column("POD", 36),
+    Column("IFNAME", 8),
+    Column("NETNS", 5),
+)
+
+_FROM = {"cni_cache": "CNI", "cgroup": "cgroup"}
 
 
 class Listed(msgspec.Struct, omit_defaults=True):
@@ -28,6 +44,9 @@ class Listed(msgspec.Struct, omit_defaults=True):
     userns: int
     members: int
     names: tuple[str, ...]
+    pod: Pod | None = None
+    pod_from: str | None = None
+    """`cni_cache`: libcni's result cache; `cgroup`: the tasks inside."""
     pid: int | None = None
     comm: str | None = None
     cgroup: str | None = None
@@ -37,12 +56,17 @@ class Listed(msgspec.Struct, omit_defaults=True):
 
 @click.command("list")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def list_(output: str) -> None:
+@click.option("--cni", is_flag=True, help="List the CNI calls that are under way, instead of namespaces.")
+def list_(output: str, cni: bool) -> None:
     """List the network namespaces that exist now, but for the host's.
 
     Also those that no task is in: held by a mount, a file descriptor or a socket. PID and COMM are one of the
-    tasks inside. Nothing is attached, and no namespace is held.
+    tasks inside. POD says in brackets where it is known from: libcni's result cache, or the cgroup of the tasks inside.
+    Nothing is attached, and no namespace is held.
     """
+    if cni:
+        _list_calls(output)
+        return
     found = existing()
     if output == "json":
         for one in found:
@@ -58,10 +82,32 @@ def list_(output: str) -> None:
             str(it.pid or "-"),
             it.comm or "-",
             (it.container_id or "-")[:12],
-            it.pod_uid or "-",
+            f"{pod_text(it.pod)} ({_FROM[it.pod_from]})" if it.pod and it.pod_from else it.pod_uid or "-",
             " ".join(it.names) or "-",
         ]
         click.echo(row(_COLUMNS, cells))
+
+
+def _list_calls(output: str) -> None:
+    calls = running_calls()
+    if output == "json":
+        for call in calls:
+            click.echo(msgspec.json.encode(call))
+        return
+    click.echo(header(_CALL_COLUMNS))
+    depths: dict[int, int] = {}
+    for call in calls:
+        depth = depths[call.pid] = depths.get(call.parent, -1) + 1
+        cells = [
+            str(call.pid),
+            call.command,
+            "  " * depth + posixpath.basename(call.plugin or "-"),
+            f"{call.age_ns / 1e9:.1f}s",
+            pod_text(call.pod) if call.pod else "-",
+            call.ifname or "-",
+            call.netns_path or "-",
+        ]
+        click.echo(row(_CALL_COLUMNS, cells))
 
 
 def _listed(one: Found) -> Listed:
@@ -72,6 +118,8 @@ def _listed(one: Found) -> Listed:
         one.userns,
         one.members,
         one.names,
+        one.pod,
+        one.pod_from,
         task.pid if task else None,
         task.comm if task else None,
         task.cgroup if task else None,

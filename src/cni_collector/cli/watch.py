@@ -3,41 +3,45 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import NamedTuple
 
 import click
-import msgspec
 
 from ..collector import Collector
-from ..events import CollectorStart, CollectorStop, Event, Lost, Netns, NetnsCreateFailed, NetnsEnterFailed, type_name
-from ..hooks import NAMESPACE_EVENTS, TIERS
-from .table import Column, header, row
+from ..events import CniCall, CollectorStart, CollectorStop, Event, Lost, NetnsCreateFailed, NetnsEnterFailed, type_name
+from ..hooks import ALL, CNI_EVENTS, TIERS
+from .lines import JsonLines, Lines, TableLines
 
-_TYPES = sorted(map(type_name, NAMESPACE_EVENTS))
+_TYPES = sorted(map(type_name, ALL))
 _FAILED = {type_name(kind) for kind in (NetnsCreateFailed, NetnsEnterFailed)}
+_CNI = set(map(type_name, CNI_EVENTS))
 _ALWAYS = (CollectorStart, CollectorStop, Lost)
 
-_COLUMNS = (
-    Column("TIME", 15),
-    Column("EVENT", 19),
-    Column("NETNS", 18),
-    Column("CAUSE", 7),
-    Column("PID", 7),
-    Column("COMM", 15),
-    Column("DETAIL", 0),
-)
-_COLOURS = {
-    "netns_create": "green",
-    "netns_destroy": "magenta",
-    "netns_create_failed": "red",
-    "netns_enter_failed": "red",
-    "lost": "red",
-    "collector_start": "bright_black",
-    "collector_stop": "bright_black",
-}
+
+PodName = tuple[str | None, str]
+"""The name of a pod, with its namespace or without."""
+
+
+def _pod_names(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> frozenset[PodName]:
+    names = []
+    for value in values:
+        namespace, slash, name = value.rpartition("/")
+        if not name or (slash and not namespace) or "/" in namespace:
+            raise click.BadParameter(f"{value!r} names no pod: write NAME or NAMESPACE/NAME")
+        names.append((namespace or None, name))
+    return frozenset(names)
+
+
+def _container_prefixes(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]*", value):
+            raise click.BadParameter(f"{value!r} is not the beginning of a container's id")
+    return values
 
 
 @click.command()
@@ -54,6 +58,23 @@ _COLOURS = {
     multiple=True,
     help="Only events about this namespace, by cookie or inode number; may be repeated.",
 )
+@click.option(
+    "--pod",
+    "pods",
+    callback=_pod_names,
+    metavar="[NAMESPACE/]NAME",
+    multiple=True,
+    help="Only events about this pod's namespace, and its CNI calls; may be repeated.",
+)
+@click.option(
+    "--container",
+    "containers",
+    callback=_container_prefixes,
+    metavar="ID-PREFIX",
+    multiple=True,
+    help="Only events by tasks of the container whose id begins so, or CNI calls for it; may be repeated.",
+)
+@click.option("--cni", is_flag=True, help="Only CNI calls.")
 @click.option("--failed/--no-failed", default=None, help="Only refused attempts, or none of them. Default: all events.")
 @click.option("--tier", type=click.Choice(list(TIERS)), help="Set of hooks to use. Default: the best that works here.")
 @click.option(
@@ -73,26 +94,32 @@ def watch(
     types: tuple[str, ...],
     pid: tuple[int, ...],
     netns: tuple[int, ...],
+    pods: frozenset[PodName],
+    containers: tuple[str, ...],
+    cni: bool,
     failed: bool | None,
     tier: str | None,
     duration: float | None,
     count: int | None,
     coalesce: float,
 ) -> None:
-    """Show what happens to network namespaces, as it happens.
+    """Show what happens to network namespaces and in CNI plugins, as it happens.
 
     Ends with Ctrl-C or SIGTERM, after everything that was seen has been written.
 
     \b
     Examples:
       cni-collector watch --failed
+      cni-collector watch --pod shop/web-0
       cni-collector watch -o json --type netns_create --type netns_destroy
     """  # noqa: D301 - click wants the very character
     wanted = set(types or _TYPES)
     if failed is not None:
         wanted = wanted & _FAILED if failed else wanted - _FAILED
+    if cni:
+        wanted &= _CNI
     if not wanted:
-        raise click.UsageError("--type and --failed/--no-failed together leave no type of event")
+        raise click.UsageError("--type, --failed/--no-failed and --cni together leave no type of event")
     as_json = output == "json" or (output is None and not sys.stdout.isatty())
     collector = Collector("cni", types=wanted, tier=tier, coalesce=coalesce / 1000)
     collector.start()
@@ -105,7 +132,8 @@ def watch(
     if duration:
         signal.setitimer(signal.ITIMER_REAL, duration)
     try:
-        _write(collector, _chooser(frozenset(pid), frozenset(netns)), _json_lines if as_json else _table_lines, count)
+        filters = Filters(frozenset(pid), frozenset(netns), pods, containers)
+        _write(collector, filters.choose if any(filters) else None, JsonLines() if as_json else TableLines(), count)
     except BrokenPipeError:
         pass  # whoever read us has gone: an end, not a failure
     finally:
@@ -113,28 +141,33 @@ def watch(
 
 
 Choose = Callable[[Event], bool]
-Format = Callable[[list[Event]], bytes]
 
 
-def _chooser(pids: frozenset[int], namespaces: frozenset[int]) -> Choose | None:
-    """Whether an event is asked for; None where all are."""
-    if not pids and not namespaces:
-        return None
+class Filters(NamedTuple):
+    """What was asked for. Each that is empty lets everything pass."""
 
-    def chosen(event: Event) -> bool:
+    pids: frozenset[int]
+    namespaces: frozenset[int]
+    pods: frozenset[PodName]
+    containers: tuple[str, ...]
+
+    def choose(self, event: Event) -> bool:
+        """Whether an event is asked for."""
         if isinstance(event, _ALWAYS):
             return True
-        if pids and event.pid not in pids:
+        netns, pod = event.netns, event.pod
+        if self.pids and event.pid not in self.pids:
             return False
-        netns = event.netns
-        return not namespaces or (netns is not None and (netns.cookie in namespaces or netns.inum in namespaces))
+        if self.namespaces and not (netns and (netns.cookie in self.namespaces or netns.inum in self.namespaces)):
+            return False
+        if self.pods and not (pod and pod.name and {(pod.namespace, pod.name), (None, pod.name)} & self.pods):
+            return False
+        ids = (event.container_id, event.cni_container_id if isinstance(event, CniCall) else None)
+        return not self.containers or any(ident and ident.startswith(self.containers) for ident in ids)
 
-    return chosen
 
-
-def _write(collector: Collector, choose: Choose | None, form: Format, count: int | None) -> None:
-    if form is _table_lines:
-        _put(header(_COLUMNS).encode() + b"\n")
+def _write(collector: Collector, choose: Choose | None, lines: Lines, count: int | None) -> None:
+    _put(lines.header)
     left = count
     for batch in collector.batches():
         if choose:
@@ -145,7 +178,7 @@ def _write(collector: Collector, choose: Choose | None, form: Format, count: int
             if not left:
                 collector.stop()
         if batch:
-            _put(form(batch))
+            _put(lines.form(batch))
 
 
 def _put(text: bytes) -> None:
@@ -165,52 +198,3 @@ def _first(batch: list[Event], count: int) -> list[Event]:
             count -= 1
         kept.append(event)
     return kept
-
-
-_encoder = msgspec.json.Encoder()
-
-
-def _json_lines(events: list[Event]) -> bytes:
-    return _encoder.encode_lines(events)
-
-
-def _table_lines(events: list[Event]) -> bytes:
-    return "".join(f"{_table_line(event)}\n" for event in events).encode()
-
-
-def _table_line(event: Event) -> str:
-    cells = [
-        event.time[11:26],
-        event.type,
-        _name(event.netns),
-        event.cause or "",
-        str(event.pid or ""),
-        event.comm or "",
-        " ".join(f"{key}={value}" for key, value in _details(event)),
-    ]
-    return row(_COLUMNS, cells, _COLOURS.get(event.type) if sys.stdout.isatty() else None, coloured=1)
-
-
-def _name(netns: Netns | None) -> str:
-    return f"{netns.cookie}/{netns.inum}" if netns else ""
-
-
-_TOLD_ELSEWHERE = {"type", "time", "netns", "cause", "pid", "comm"}
-_FOR_JSON = {"userns", "cgroup", "ppid", "schema", "version", "node", "boot_id", "arch"}
-
-
-def _details(event: Event) -> list[tuple[str, str]]:
-    """What a person wants to know and the other columns do not say."""
-    details = []
-    for key, value in msgspec.to_builtins(event).items():
-        if key == "tid" and value == event.pid:
-            continue
-        if key.endswith("_ns"):
-            details.append((key.removesuffix("_ns"), f"{value / 1e6:.1f}ms"))
-        elif key in ("prev", "next", "host_netns"):
-            details.append((key, f"{value['cookie']}/{value['inum']}"))
-        elif key == "container_id":
-            details.append(("container", value[:12]))
-        elif key not in _TOLD_ELSEWHERE | _FOR_JSON:
-            details.append((key, str(value)))
-    return details

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * CNI plugin calls. A call is a process that was started with CNI_COMMAND in its environment, whatever it is
+ * a process of; it lasts until the process ends, also if that executes something else meanwhile.
+ */
+#ifndef CNI_PLUGINS_H
+#define CNI_PLUGINS_H
+
+#define CHUNK 1024 /* bytes of an environment that are looked at in one go */
+
+struct space {
+	char chunk[CHUNK];
+	struct cni_record record;
+};
+
+/* Where cni_exec works: too much for its stack. No two runs of a program share a CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct space);
+} spaces SEC(".maps");
+
+static __always_inline struct space *my_space(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&spaces, &zero);
+}
+
+/* The part of an environment that has not been read yet. */
+struct rest {
+	__u64 at;
+	__u64 end;
+	__u32 used; /* bytes of the record's text */
+	__u32 command;
+	bool cut; /* something that matters did not fit */
+	bool kept; /* the last variable matters */
+	bool tail; /* what follows is the rest of that variable */
+};
+
+#define WORD(a, b, c, d) ((__u32)(a) | (__u32)(b) << 8 | (__u32)(c) << 16 | (__u32)(d) << 24)
+
+/* How far into CNI_COMMAND= these four bytes stand, if they are of its first eleven. */
+__noinline int offset_of(__u32 word)
+{
+	switch (word) {
+	case WORD('C', 'N', 'I', '_'):
+		return 0;
+	case WORD('N', 'I', '_', 'C'):
+		return 1;
+	case WORD('I', '_', 'C', 'O'):
+		return 2;
+	case WORD('_', 'C', 'O', 'M'):
+		return 3;
+	case WORD('C', 'O', 'M', 'M'):
+		return 4;
+	case WORD('O', 'M', 'M', 'A'):
+		return 5;
+	case WORD('M', 'M', 'A', 'N'):
+		return 6;
+	case WORD('M', 'A', 'N', 'D'):
+		return 7;
+	}
+	return -1;
+}
+
+#define IS_COMMAND(words)                                                                    \
+	((words)[0] == WORD('C', 'N', 'I', '_') && (words)[1] == WORD('C', 'O', 'M', 'M') && \
+	 (words)[2] == WORD('A', 'N', 'D', '='))
+#define IS_TRACEPARENT(words)                                                                \
+	((words)[0] == WORD('T', 'R', 'A', 'C') && (words)[1] == WORD('E', 'P', 'A', 'R') && \
+	 (words)[2] == WORD('E', 'N', 'T', '='))
+
+/* Whether the variable begins here. What stands before the first variable is the end of the last argument. */
+__noinline int is_command(__u64 address)
+{
+	__u32 words[4] = {};
+	char *before = (char *)words + 3;
+
+	return !bpf_probe_read_user(before, 13, (void *)(address - 1)) && !*before && IS_COMMAND(words + 1);
+}
+
+enum command {
+	COMMAND_ABSENT,
+	COMMAND_FOUND,
+	COMMAND_UNREAD, /* the kernel could not get at the memory without waiting */
+};
+
+/*
+ * Looks for CNI_COMMAND in a part of the environment. The name and its sign have twelve bytes: wherever they
+ * begin, four of them stand at a multiple of eight, so the other half of the text need not be looked at.
+ */
+__noinline int command_in(__u64 address, __u32 size)
+{
+	struct space *space = my_space();
+
+	if (!space || size > CHUNK || bpf_probe_read_user(space->chunk, size, (void *)address))
+		return COMMAND_UNREAD;
+	for (__u32 i = 0; i < CHUNK; i += 8) {
+		__u32 word;
+		int offset;
+
+		if (i >= size)
+			break;
+		word = *(__u32 *)(space->chunk + i);
+		if ((word & 0xe0e0e0e0) != 0x40404040) /* not all of them from @ to _, the capitals */
+			continue;
+		offset = offset_of(word);
+		if (offset >= 0 && is_command(address + i - offset))
+			return COMMAND_FOUND;
+	}
+	return COMMAND_ABSENT;
+}
+
+/* The next step of a search through the environment: whether it was the last. */
+__noinline int look_further(struct rest *rest)
+{
+	__u64 left = rest ? rest->end - rest->at : 0;
+	__u32 size = left < CHUNK ? left : CHUNK;
+
+	if (!left)
+		return 1;
+	rest->command = command_in(rest->at, size);
+	rest->at += size;
+	return rest->command != COMMAND_ABSENT;
+}
+
+/*
+ * Adds the next variable to the record, if it matters; whether that was the last. One that is longer than its
+ * place comes in parts. A global function, like those above: so the verifier walks it once, and not for each
+ * state that a loop can be in.
+ */
+__noinline int keep_next(struct rest *rest)
+{
+	struct space *space = my_space();
+	__u32 used;
+	const __u32 *words;
+	long length;
+
+	if (!rest || !space || rest->at >= rest->end)
+		return 1;
+	used = rest->used;
+	if (used > CNI_TEXT - CNI_VARIABLE) {
+		rest->cut = true;
+		return 1;
+	}
+	words = (const __u32 *)(space->record.text + used);
+	length = bpf_probe_read_user_str((void *)words, CNI_VARIABLE, (void *)rest->at);
+	if (length <= 0) {
+		rest->cut = true;
+		return 1;
+	}
+	if (rest->tail) {
+		if (rest->kept && length > 1)
+			rest->cut = true;
+	} else {
+		rest->kept = words[0] == WORD('C', 'N', 'I', '_') || IS_TRACEPARENT(words);
+		if (rest->kept)
+			rest->used = used + length;
+	}
+	rest->tail = length == CNI_VARIABLE;
+	rest->at += rest->tail ? length - 1 : length;
+	return 0;
+}
+
+static long look_for_command(__u32 index, struct rest *rest)
+{
+	return look_further(rest) != 0;
+}
+
+static long keep_variables(__u32 index, struct rest *rest)
+{
+	return keep_next(rest) != 0;
+}
+
+/* Who begins a call: the current process, and where it is. */
+__noinline int describe_plugin(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct fact fact = {.type = RECORD_CNI_START, .teardown = task->group_leader->start_boottime};
+	struct cgroup_at cgroup = cgroup_of(task);
+	struct space *space = my_space();
+
+	if (!space)
+		return 0;
+	netns_here(&fact.other);
+	tell_cgroup(&cgroup);
+	describe_fact(&fact, &space->record.task);
+	describe_task(task, &cgroup.key, &space->record.task);
+	return 0;
+}
+
+/* The current process begins a CNI call; or perhaps does, if its environment cannot be read. */
+static __always_inline void plugin_begins(struct task_struct *task, const char *path, struct rest *rest)
+{
+	struct task_state *its = state_of(task, true);
+	struct space *space = my_space();
+	__u32 length;
+	long used;
+
+	if (!space)
+		return;
+	describe_plugin();
+	if (its) {
+		its->cni_began = space->record.task.time;
+		its->cni_unsure = rest->command == COMMAND_UNREAD;
+	} else {
+		count_lost(RECORD_CNI_END);
+	}
+	space->record.text[0] = 0;
+	used = bpf_probe_read_kernel_str(space->record.text, CNI_VARIABLE, path);
+	rest->used = used > 0 ? used : 1;
+	bpf_loop(1 << 20, keep_variables, rest, 0);
+	space->record.cut = rest->cut || rest->at < rest->end;
+	space->record.length = rest->used;
+	length = offsetof(struct cni_record, text) + rest->used;
+	if (length <= sizeof(space->record) && bpf_ringbuf_output(&ring, &space->record, length, 0))
+		count_lost(RECORD_CNI_START);
+}
+
+/* The current process has begun to execute a program. */
+static __always_inline void executed(struct task_struct *task, const char *path)
+{
+	struct task_state *its = state_of(task, false);
+	struct mm_struct *mm = task->mm;
+	struct rest rest = {.at = mm->env_start, .end = mm->env_end};
+
+	if (its && its->cni_began && !its->cni_unsure)
+		return;
+	bpf_loop(1 << 20, look_for_command, &rest, 0);
+	if (rest.command == COMMAND_ABSENT)
+		return;
+	rest.at = mm->env_start;
+	plugin_begins(task, path, &rest);
+}
+
+/* A thread of the current process has ended; `leader` is its first one. */
+static __always_inline void plugin_ends(struct task_struct *task, struct task_struct *leader)
+{
+	struct task_state *its = state_of(leader, false);
+	struct fact fact = {.type = RECORD_CNI_END};
+	struct cgroup_at cgroup;
+	__u64 began;
+
+	if (!its || !its->cni_began)
+		return;
+	began = __sync_lock_test_and_set(&its->cni_began, 0); /* two threads may end at once */
+	if (!began)
+		return;
+	fact.cause = its->cni_unsure;
+	fact.error =
+		task->signal->flags & SIGNAL_GROUP_EXIT ? task->signal->group_exit_code : leader->exit_code;
+	fact.lifetime = bpf_ktime_get_boot_ns() - began;
+	fact.teardown = leader->start_boottime;
+	cgroup = cgroup_of(task);
+	if (wanted(RECORD_CNI_END))
+		report_task(leader, &cgroup, &fact);
+}
+
+#endif

@@ -1,0 +1,123 @@
+"""Events as lines of text: JSON for programs, a table for people."""
+
+from __future__ import annotations
+
+import posixpath
+import sys
+from typing import Final, Protocol
+
+import msgspec
+
+from ..events import CniCall, CniEnd, CniStart, Event, Netns, Pod
+from .table import Column, header, row
+
+_COLUMNS: Final = (
+    Column("TIME", 15),
+    Column("EVENT", 19),
+    Column("NETNS", 18),
+    Column("CAUSE", 7),
+    Column("PID", 7),
+    Column("COMM", 15),
+    Column("DETAIL", 0),
+)
+_COLOURS: Final = {
+    "netns_create": "green",
+    "netns_destroy": "magenta",
+    "netns_create_failed": "red",
+    "netns_enter_failed": "red",
+    "cni_start": "cyan",
+    "cni_end": "cyan",
+    "lost": "red",
+    "collector_start": "bright_black",
+    "collector_stop": "bright_black",
+}
+
+_TOLD_ELSEWHERE: Final = {"type", "time", "netns", "cause", "pid", "comm", "command", "plugin"}
+_FOR_JSON: Final = {
+    *("userns", "cgroup", "ppid", "schema", "version", "node", "boot_id", "arch"),
+    *("pod_uid", "parent", "args", "traceparent"),
+}
+
+
+class Lines(Protocol):
+    """A form that events are written in."""
+
+    header: bytes
+
+    def form(self, events: list[Event]) -> bytes:
+        """The lines of a batch."""
+
+
+class JsonLines:
+    """One JSON object a line."""
+
+    header = b""
+
+    def __init__(self) -> None:
+        self._encoder = msgspec.json.Encoder()
+
+    def form(self, events: list[Event]) -> bytes:
+        return self._encoder.encode_lines(events)
+
+
+class TableLines:
+    """Aligned columns. A CNI call is one with its plugin's name in place of the task's, below the call that made it."""
+
+    header = header(_COLUMNS).encode() + b"\n"
+
+    def __init__(self) -> None:
+        self._depths: dict[int, int] = {}
+        """Of the calls under way, by pid: how deep they are nested."""
+
+    def form(self, events: list[Event]) -> bytes:
+        return "".join(f"{self._line(event)}\n" for event in events).encode()
+
+    def _line(self, event: Event) -> str:
+        cells = [
+            event.time[11:26],
+            event.type,
+            _name(event.netns),
+            (event.command if isinstance(event, CniCall) else event.cause) or "",
+            str(event.pid or ""),
+            self._plugin(event) if isinstance(event, CniCall) else event.comm or "",
+            " ".join(f"{key}={value}" for key, value in _details(event)),
+        ]
+        return row(_COLUMNS, cells, _COLOURS.get(event.type) if sys.stdout.isatty() else None, coloured=1)
+
+    def _plugin(self, call: CniCall) -> str:
+        depth = 0
+        if isinstance(call, CniStart) and call.pid is not None:
+            depth = self._depths[call.pid] = self._depths.get(call.parent or 0, -1) + 1
+        elif isinstance(call, CniEnd) and call.pid is not None:
+            depth = self._depths.pop(call.pid, 0)
+        return "  " * depth + posixpath.basename(call.plugin or call.comm or "")
+
+
+def pod_text(pod: Pod) -> str:
+    """How people call a pod; its UID where no more is known."""
+    return f"{pod.namespace}/{pod.name}" if pod.name else pod.uid or ""
+
+
+def _name(netns: Netns | None) -> str:
+    return f"{netns.cookie}/{netns.inum}" if netns else ""
+
+
+def _details(event: Event) -> list[tuple[str, str]]:
+    """What a person wants to know and the other columns do not say."""
+    details = []
+    for key, value in msgspec.to_builtins(event).items():
+        if (key == "tid" and value == event.pid) or (key == "netns_path" and event.netns):
+            continue
+        if key.endswith("_ns"):
+            details.append((key.removesuffix("_ns"), f"{value / 1e6:.1f}ms"))
+        elif key in ("prev", "next", "host_netns"):
+            details.append((key, f"{value['cookie']}/{value['inum']}"))
+        elif key in ("container_id", "cni_container_id"):
+            details.append(("container" if key == "container_id" else "sandbox", value[:12]))
+        elif key == "pod":
+            details.append(("pod", pod_text(msgspec.convert(value, Pod))))
+        elif key == "exit_code":
+            details.append(("exit", str(value)))
+        elif key not in _TOLD_ELSEWHERE | _FOR_JSON or (key == "pod_uid" and not event.pod):
+            details.append((key, str(value)))
+    return details

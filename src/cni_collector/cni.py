@@ -1,0 +1,236 @@
+"""CNI plugin calls: what a process with CNI_COMMAND in its environment is asked to do, and for which pod."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from .events import CniEnd, CniStart, Event, Netns, Pod
+from .namespaces import Namespaces
+
+_BOUND: Final = 1 << 16
+"""Calls under way that are remembered."""
+_TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0
+"""Nanoseconds in the unit of /proc/PID/stat."""
+_FIELDS: Final = {
+    "CNI_COMMAND": "command",
+    "CNI_CONTAINERID": "cni_container_id",
+    "CNI_IFNAME": "ifname",
+    "CNI_NETNS": "netns_path",
+    "CNI_ARGS": "args",
+    "TRACEPARENT": "traceparent",
+}
+
+
+def text(raw: bytes) -> str:
+    r"""Bytes as events carry them: what is not UTF-8 is written as \xNN."""
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def parse_environment(variables: list[bytes]) -> dict[str, str]:
+    """The fields of a call that its environment gives.
+
+    Of a variable that is there more than once, the first counts, as for getenv(3). One that is empty says nothing, but
+    for CNI_COMMAND, which makes the process a call.
+    """
+    found: dict[str, str] = {}
+    for variable in variables:
+        name, sign, value = variable.partition(b"=")
+        field = _FIELDS.get(text(name))
+        if field and sign:
+            found.setdefault(field, text(value))
+    return {field: value for field, value in found.items() if value or field == "command"}
+
+
+def parse_args(args: str, cut: bool = False) -> Pod | None:
+    """The pod that CNI_ARGS names: pairs such as `K8S_POD_NAME=web-0`, separated by semicolons, in any order.
+
+    Args:
+        args: CNI_ARGS.
+        cut: its end is missing; then the last pair is not believed.
+
+    Returns:
+        The pod; None where namespace and name are not both given, or one key is given two values.
+    """
+    pairs = [pair.partition("=") for pair in args.split(";")]
+    return pod_of((key, value) for key, _, value in (pairs[:-1] if cut else pairs))
+
+
+def pod_of(pairs: Iterable[tuple[str, str]]) -> Pod | None:
+    """The pod that pairs of CNI_ARGS name; None where namespace or name is missing, or a key has two values."""
+    values: dict[str, set[str]] = {}
+    for key, value in pairs:
+        if value:
+            values.setdefault(key, set()).add(value)
+    namespace, name, uid = (values.get(f"K8S_POD_{key}", set()) for key in ("NAMESPACE", "NAME", "UID"))
+    if len(namespace) != 1 or len(name) != 1 or len(uid) > 1:
+        return None
+    return Pod(*namespace, *name, *uid)
+
+
+def read_environment(pid: int, started: int) -> list[bytes] | None:
+    """The environment of a process, from /proc; None where it has gone, or may not be read.
+
+    Args:
+        pid: its id.
+        started: when it was started, in nanoseconds of CLOCK_BOOTTIME: so that another with the same id is not taken
+            for it.
+    """
+    try:
+        raw = Path(f"/proc/{pid}/environ").read_bytes()
+        ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError):
+        return None
+    return raw.split(b"\0") if raw and ticks == started // _TICK else None
+
+
+class Running(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A CNI call that is under way: one line of `list --cni -o json`."""
+
+    pid: int
+    parent: int
+    command: str
+    age_ns: int
+    """Since its process was started, in nanoseconds."""
+    plugin: str | None = None
+    pod: Pod | None = None
+    cni_container_id: str | None = None
+    ifname: str | None = None
+    netns_path: str | None = None
+    args: str | None = None
+    traceparent: str | None = None
+
+
+def running_calls() -> list[Running]:
+    """The CNI calls under way, from /proc: the processes with CNI_COMMAND in their environment; parents first."""
+    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = (process / "environ").read_bytes().split(b"\0")
+            fields = parse_environment(variables)
+            if "command" not in fields:
+                continue
+            stat = (process / "stat").read_bytes().rpartition(b")")[2].split()
+            plugin = text(os.fsencode(os.readlink(process / "exe")))
+        except OSError:
+            continue  # it has ended, or may not be looked at
+        found.append(
+            Running(
+                int(process.name),
+                int(stat[1]),
+                fields.pop("command"),
+                max(now - int(stat[19]) * _TICK, 0),
+                plugin,
+                parse_args(fields.get("args", "")),
+                **fields,
+            )
+        )
+    return sorted(found, key=lambda call: (-call.age_ns // _TICK, call.pid))
+
+
+class Calls:
+    """Makes the events of CNI calls, and remembers those under way, so that the end can say what it is the end of.
+
+    Args:
+        namespaces: where calls find the namespace that they are about, and leave the pod that it is for.
+    """
+
+    def __init__(self, namespaces: Namespaces) -> None:
+        self._namespaces = namespaces
+        self._running: dict[tuple[int, int], CniStart] = {}
+        self.unread = 0
+        """Processes whose environment could not be read at all: they may have been calls."""
+
+    def begin(self, task: Event, own: Netns | None, when: int, started: int, raw: bytes, cut: bool) -> CniStart | None:
+        """A call begins.
+
+        Args:
+            task: who: its fields of the task are taken.
+            own: the namespace that the plugin is in.
+            when: nanoseconds of CLOCK_BOOTTIME.
+            started: the same, when the process was started.
+            raw: the path that was executed and the variables that matter, each closed by NUL.
+            cut: something of the environment is missing.
+
+        Returns:
+            The event; None where it turns out to be no call, or nobody can tell.
+        """
+        assert task.pid is not None
+        path, *variables = raw.split(b"\0")[:-1]
+        source = None
+        if cut:
+            everything = read_environment(task.pid, started)
+            source = "proc" if everything is not None else "cut"
+            if everything is not None and (
+                "command" in parse_environment(everything) or "command" not in parse_environment(variables)
+            ):
+                variables = everything
+            elif everything is not None:
+                source = "cut"
+        fields = parse_environment(variables)
+        if "command" not in fields or (task.pid, started) in self._running:
+            self.unread += source == "cut" and "command" not in fields
+            return None
+        self._namespaces.refresh()
+        netns = self._namespaces.at_path(fields["netns_path"], when) if "netns_path" in fields else None
+        pod = parse_args(fields.get("args", ""), source == "cut")
+        call = CniStart(
+            task.time, netns, pid=task.pid, tid=task.tid, ppid=task.ppid, uid=task.uid, comm=task.comm,
+            cgroup=task.cgroup, container_id=task.container_id, pod_uid=task.pod_uid,
+            name=self._namespaces.meet(netns.cookie, netns.inum)[1] if netns else None,
+            pod=pod, plugin=text(path), parent=task.ppid, environment=source, **fields,  # type: ignore[arg-type]
+        )  # fmt: skip
+        if pod and netns and call.command == "ADD" and self._believed(call, own):
+            self._namespaces.set_pod(netns, pod)
+        self._running[task.pid, started] = call
+        while len(self._running) > _BOUND:
+            del self._running[next(iter(self._running))]
+        return call
+
+    def _believed(self, call: CniStart, own: Netns | None) -> bool:
+        """Anyone may set variables: which pod a namespace is for is told by root, outside of containers."""
+        return call.uid == 0 and own is not None and own.inum == self._namespaces.host_inum
+
+    def end(self, task: Event, started: int, duration: int, status: int, unsure: bool) -> CniEnd | None:
+        """A call ends.
+
+        Args:
+            task: who.
+            started: when the process was started, in nanoseconds of CLOCK_BOOTTIME.
+            duration: nanoseconds.
+            status: as wait(2) gives it.
+            unsure: it may have been no call.
+
+        Returns:
+            The event; None where it was no call. Where its beginning was lost, the event has only what the end tells.
+        """
+        assert task.pid is not None
+        call = self._running.pop((task.pid, started), None)
+        if call is None and unsure:
+            return None
+        number = status & 0x7F
+        fields = msgspec.structs.asdict(call or CniStart(task.time))
+        fields |= {
+            "time": task.time, "pid": task.pid, "tid": task.tid, "ppid": task.ppid, "uid": task.uid, "comm": task.comm,
+            "cgroup": task.cgroup, "container_id": task.container_id, "pod_uid": task.pod_uid,
+        }  # fmt: skip
+        return CniEnd(
+            **fields,
+            duration_ns=duration,
+            exit_code=None if number else status >> 8,
+            signal=_signal_name(number) if number else None,
+        )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIG{number}"
