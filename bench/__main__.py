@@ -12,7 +12,7 @@ import click
 
 from cni_collector import Collector, CollectorError, CollectorStart, __version__
 
-from . import idle, live, others, reading, startup, storm
+from . import execs, idle, live, others, reading, startup, storm
 from .table import Row, table
 from .tracers import tracers
 
@@ -26,7 +26,7 @@ from .tracers import tracers
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice(["reading", "live", "idle", "startup", "storm", "others"]),
+    type=click.Choice(["reading", "live", "idle", "startup", "storm", "others", "execs"]),
     help="Parts to run.",
 )
 def main(idle_seconds: float, live_seconds: float, repeats: int, only: tuple[str, ...]) -> None:
@@ -41,6 +41,7 @@ def main(idle_seconds: float, live_seconds: float, repeats: int, only: tuple[str
         "startup": lambda: startup.rows(subjects, 10),
         "storm": lambda: storm.rows(subjects, repeats),
         "others": lambda: others.rows(subjects, 2 * repeats + 1),
+        "execs": lambda: execs.rows(2 * repeats + 1),
     }
     rows: list[Row] = []
     failed = False

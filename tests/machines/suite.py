@@ -25,6 +25,10 @@ TIMEOUT: Final = 1500
 """Seconds for one tier on one machine."""
 NOT_OFFERED: Final = {("6.1", "arm64", "fentry")}
 """Where it is known that a tier cannot work; anywhere else that is a failure."""
+REAL_TIME: Final = {("7", "fentry"), ("7", "tracepoint")}
+"""Versions and tiers whose programs the kernel skips while somebody is preempted in one. There a policy is used under which
+nobody is, so that each test sees what the hooks say; what is skipped otherwise is counted (tests/kernel/test_preemption.py).
+"""
 TABLE: Final = CHECKOUT / "docs" / "kernels.md"
 _HEAD: Final = "\n| --- | --- | --- | --- | --- |\n"
 _ROW: Final = re.compile(r"^\| [0-9].*\|$", re.M)
@@ -98,7 +102,9 @@ def _run(run: Run) -> Outcome:
         *(sys.executable, "-m", "tests.machines", "run", run.version, run.flavour, "--timeout", str(TIMEOUT)),
         *("--cpus", str(CPUS)),
         *(("--append", "lockdown=confidentiality") if run.tier == LOCKDOWN else ()),
-        *("--", "python", "-m", "tests.machines.in_guest", run.tier),
+        "--",
+        *(("chrt", "--fifo", "1") if (run.version, run.tier) in REAL_TIME else ()),
+        *("python", "-m", "tests.machines.in_guest", run.tier),
     ]
     with run.log.open("w+") as log:
         status = subprocess.run(command, cwd=CHECKOUT, stdout=log, stderr=log, check=False).returncode
@@ -113,6 +119,8 @@ def _run(run: Run) -> Outcome:
         return Outcome(run, good, offer["kernel"], "not offered")
     counts = re.findall(r"^(?:=+ )?((?:\d+ \w+,? ?)+)in [\d.]+s", written, re.M)
     says = counts[-1].strip() if counts else f"no tests ended (exit status {status})"
+    if (run.version, run.tier) in REAL_TIME:
+        says += ", under a real-time policy"
     missing = "".join(f"; missing: {one}" for one in offer["missing"])
     return Outcome(run, status == 0 and bool(counts), offer["kernel"], says + missing)
 

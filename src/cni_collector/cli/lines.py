@@ -35,7 +35,7 @@ _COLOURS: Final = {
 _TOLD_ELSEWHERE: Final = {"type", "time", "netns", "cause", "pid", "comm", "command", "plugin"}
 _FOR_JSON: Final = {
     *("userns", "cgroup", "ppid", "schema", "version", "node", "boot_id", "arch"),
-    *("pod_uid", "parent", "args", "traceparent"),
+    *("parent", "args", "traceparent"),
 }
 
 
@@ -106,7 +106,7 @@ def _details(event: Event) -> list[tuple[str, str]]:
     """What a person wants to know and the other columns do not say."""
     details = []
     for key, value in msgspec.to_builtins(event).items():
-        if (key == "tid" and value == event.pid) or (key == "netns_path" and event.netns):
+        if key in _TOLD_ELSEWHERE or key in _FOR_JSON or _goes_without_saying(key, event):
             continue
         if key.endswith("_ns"):
             details.append((key.removesuffix("_ns"), f"{value / 1e6:.1f}ms"))
@@ -118,6 +118,17 @@ def _details(event: Event) -> list[tuple[str, str]]:
             details.append(("pod", pod_text(msgspec.convert(value, Pod))))
         elif key == "exit_code":
             details.append(("exit", str(value)))
-        elif key not in _TOLD_ELSEWHERE | _FOR_JSON or (key == "pod_uid" and not event.pod):
+        else:
             details.append((key, str(value)))
     return details
+
+
+def _goes_without_saying(key: str, event: Event) -> bool:
+    """What the line tells anyway, or is as it nearly always is."""
+    return (
+        (key == "tid" and event.tid == event.pid)
+        or (key == "uid" and event.uid == 0)
+        or (key == "pod_uid" and event.pod is not None)
+        or (key == "netns_path" and event.netns is not None)
+        or (key == "name" and event.pod is not None and event.pid is not None)
+    )
