@@ -26,8 +26,8 @@ TIMEOUT: Final = 1500
 NOT_OFFERED: Final = {("6.1", "arm64", "fentry")}
 """Where it is known that a tier cannot work; anywhere else that is a failure."""
 REAL_TIME: Final = {("7", "fentry"), ("7", "tracepoint")}
-"""Versions and tiers whose programs the kernel skips while somebody is preempted in one. There a policy is used under which
-nobody is, so that each test sees what the hooks say; what is skipped otherwise is counted (tests/kernel/test_preemption.py).
+"""Versions and tiers whose programs the kernel skips while somebody is preempted in one. There a policy is used under
+which nobody is, so that the tests see what the hooks say. tests/kernel/test_preemption.py is about what is skipped.
 """
 TABLE: Final = CHECKOUT / "docs" / "kernels.md"
 _HEAD: Final = "\n| --- | --- | --- | --- | --- |\n"
