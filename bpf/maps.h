@@ -58,10 +58,8 @@ struct task_state {
 	struct netns target; /* where the call would lead, if the fd says so */
 	struct netns entered; /* what it has entered and not left; none: cookie 0 */
 	__u64 born; /* cookie of the namespace whose birth was told when it was made, during a call */
-	__u64 cni_began; /* when the CNI call began that the process is, if it is one */
 	__u32 entered_tid; /* its tid when it entered */
 	__u32 call; /* under way, its outcome unknown */
-	__u32 cni_unsure; /* not 0: its environment could not be read, so it may be none */
 };
 
 struct {

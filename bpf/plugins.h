@@ -28,6 +28,24 @@ static __always_inline struct space *my_space(void)
 	return bpf_map_lookup_elem(&spaces, &zero);
 }
 
+/* A process that is a CNI call. */
+struct plugin {
+	__u64 began;
+	__u64 started; /* as its id may have been another's before */
+	__u64 unsure; /* not 0: its environment could not be read, so it may be none */
+};
+
+/*
+ * By process id. Task storage will not do: where a thread that is not the first executes a program, it goes
+ * on as the process, and the first one's storage is gone.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, struct plugin);
+} plugins SEC(".maps");
+
 /* The part of an environment that has not been read yet. */
 struct rest {
 	__u64 at;
@@ -192,9 +210,9 @@ __noinline int describe_plugin(void)
 }
 
 /* The current process begins a CNI call; or perhaps does, if its environment cannot be read. */
-static __always_inline void plugin_begins(struct task_struct *task, const char *path, struct rest *rest)
+static __always_inline void plugin_begins(__u32 pid, __u64 started, const char *path, struct rest *rest)
 {
-	struct task_state *its = state_of(task, true);
+	struct plugin plugin = {.started = started, .unsure = rest->command == COMMAND_UNREAD};
 	struct space *space = my_space();
 	__u32 length;
 	long used;
@@ -202,12 +220,9 @@ static __always_inline void plugin_begins(struct task_struct *task, const char *
 	if (!space)
 		return;
 	describe_plugin();
-	if (its) {
-		its->cni_began = space->record.task.time;
-		its->cni_unsure = rest->command == COMMAND_UNREAD;
-	} else {
+	plugin.began = space->record.task.time;
+	if (bpf_map_update_elem(&plugins, &pid, &plugin, BPF_ANY))
 		count_lost(RECORD_CNI_END);
-	}
 	space->record.text[0] = 0;
 	used = bpf_probe_read_kernel_str(space->record.text, CNI_VARIABLE, path);
 	rest->used = used > 0 ? used : 1;
@@ -222,37 +237,41 @@ static __always_inline void plugin_begins(struct task_struct *task, const char *
 /* The current process has begun to execute a program. */
 static __always_inline void executed(struct task_struct *task, const char *path)
 {
-	struct task_state *its = state_of(task, false);
+	__u64 started = task->group_leader->start_boottime;
+	__u32 pid = task->tgid;
+	struct plugin *plugin = bpf_map_lookup_elem(&plugins, &pid);
 	struct mm_struct *mm = task->mm;
 	struct rest rest = {.at = mm->env_start, .end = mm->env_end};
 
-	if (its && its->cni_began && !its->cni_unsure)
+	if (plugin && plugin->started == started && !plugin->unsure)
 		return;
 	bpf_loop(1 << 20, look_for_command, &rest, 0);
 	if (rest.command == COMMAND_ABSENT)
 		return;
 	rest.at = mm->env_start;
-	plugin_begins(task, path, &rest);
+	plugin_begins(pid, started, path, &rest);
 }
 
-/* A thread of the current process has ended; `leader` is its first one. */
+/* The last thread of a process has ended; `leader` is its first one. */
 static __always_inline void plugin_ends(struct task_struct *task, struct task_struct *leader)
 {
-	struct task_state *its = state_of(leader, false);
+	__u32 pid = task->tgid;
+	struct plugin *found = bpf_map_lookup_elem(&plugins, &pid);
 	struct fact fact = {.type = RECORD_CNI_END};
 	struct cgroup_at cgroup;
-	__u64 began;
+	struct plugin plugin;
 
-	if (!its || !its->cni_began)
+	if (!found)
 		return;
-	began = __sync_lock_test_and_set(&its->cni_began, 0); /* two threads may end at once */
-	if (!began)
+	plugin = *found;
+	/* Two threads that end at once may both find none left: the one that deletes the entry reports. */
+	if (bpf_map_delete_elem(&plugins, &pid) || plugin.started != leader->start_boottime)
 		return;
-	fact.cause = its->cni_unsure;
+	fact.cause = plugin.unsure;
 	fact.error =
 		task->signal->flags & SIGNAL_GROUP_EXIT ? task->signal->group_exit_code : leader->exit_code;
-	fact.lifetime = bpf_ktime_get_boot_ns() - began;
-	fact.teardown = leader->start_boottime;
+	fact.lifetime = bpf_ktime_get_boot_ns() - plugin.began;
+	fact.teardown = plugin.started;
 	cgroup = cgroup_of(task);
 	if (wanted(RECORD_CNI_END))
 		report_task(leader, &cgroup, &fact);

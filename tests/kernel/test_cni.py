@@ -188,6 +188,20 @@ def test_a_process_is_one_call_whatever_it_executes(watch: Watch) -> None:
         assert (start.command, end.command) == ("ADD", "ADD")
 
 
+def test_a_thread_that_executes_a_program_goes_on_as_the_process(watch: Watch) -> None:
+    """With the process' id, and in the call that the process is; with the variables or without."""
+    for last in ("os.execv", "lambda *program: os.execve(*program, {})"):
+        script = f"""if True:
+            import os, threading, time
+            execute = {last}
+            threading.Thread(target=lambda: execute({SH!r}, ['sh', '-c', 'exit 5'])).start()
+            time.sleep(100)
+        """
+        start, end = _call(watch, [*CALL, b"LC_ALL=C.UTF-8"], sys.executable, "-c", script)
+        assert (start.plugin, end.plugin, end.comm, end.exit_code) == (sys.executable, sys.executable, "sh", 5)
+        assert end.duration_ns
+
+
 def test_a_call_that_begins_with_a_later_program(watch: Watch) -> None:
     start, end = _call(watch, [b"PATH=/bin:/usr/bin"], SH, "-c", f"CNI_COMMAND=CHECK exec {TRUE}")
     assert (start.command, start.plugin, end.command) == ("CHECK", TRUE, "CHECK")
