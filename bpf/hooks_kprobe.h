@@ -2,8 +2,8 @@
 /*
  * The kprobe tier: functions by breakpoints, or by ftrace where they begin with its call. Programs run with
  * preemption off, on every kernel: so none is skipped because another task was preempted in it, as the
- * programs of fentry (and, from 7.0 on, of tracepoints) are. That is why the exit is a kprobe here, too. Only
- * the fork is not: a kprobe cannot reach the child's task storage.
+ * programs of fentry (and, from 7.0 on, of tracepoints) are. That is why exec and exit are kprobes here, too.
+ * Only the fork is not: a kprobe cannot reach the child's task storage.
  *
  * A return probe is missed where more calls are under way than it has places (kretprobe.maxactive: 10, or
  * twice the CPUs). So no success depends on one: the task's change-over and the fork are seen at their
@@ -73,6 +73,25 @@ SEC("?kprobe/do_exit")
 int cni_kp_exit(void *ctx)
 {
 	ends();
+	return 0;
+}
+
+/* The last step of an exec that succeeds: the memory, and with it the environment, is the new program's. */
+SEC("?kprobe/finalize_exec")
+int cni_kp_exec(void *ctx)
+{
+	const struct linux_binprm *binary = (const void *)argument(ctx, 0);
+
+	executed(bpf_get_current_task_btf(), BPF_CORE_READ(binary, filename));
+	return 0;
+}
+
+/* A step of do_exit(), once the thread is off the count of the living. A fork that fails comes here, too. */
+SEC("?kprobe/exit_files")
+int cni_kp_over(void *ctx)
+{
+	if (argument(ctx, 0) == bpf_get_current_task())
+		thread_ended(bpf_get_current_task_btf());
 	return 0;
 }
 

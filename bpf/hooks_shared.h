@@ -28,12 +28,10 @@ int BPF_PROG(cni_exec, struct task_struct *task, int old_pid, struct linux_binpr
 	return 0;
 }
 
-/* do_exit() has taken this thread off the count of the living: the last one sees none left. */
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(cni_over, struct task_struct *task)
 {
-	if (!task->signal->live.counter)
-		plugin_ends(task, task->group_leader);
+	thread_ended(task);
 	return 0;
 }
 

@@ -252,7 +252,7 @@ static __always_inline void executed(struct task_struct *task, const char *path)
 	plugin_begins(pid, started, path, &rest);
 }
 
-/* The last thread of a process has ended; `leader` is its first one. */
+/* The last thread of the current process has ended; `leader` is its first one. */
 static __always_inline void plugin_ends(struct task_struct *task, struct task_struct *leader)
 {
 	__u32 pid = task->tgid;
@@ -275,6 +275,13 @@ static __always_inline void plugin_ends(struct task_struct *task, struct task_st
 	cgroup = cgroup_of(task);
 	if (wanted(RECORD_CNI_END))
 		report_task(leader, &cgroup, &fact);
+}
+
+/* The current thread is ending, and off the count of the living: the last one sees none left. */
+static __always_inline void thread_ended(struct task_struct *task)
+{
+	if (!task->signal->live.counter)
+		plugin_ends(task, task->group_leader);
 }
 
 #endif

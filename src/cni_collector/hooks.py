@@ -56,7 +56,10 @@ def _ending(program: str) -> Hook:
     return Hook((program,), "exit of tasks that end inside", frozenset({NetnsExit}))
 
 
-_CALLS: Final = Hook(("cni_over", "cni_exec"), "CNI calls, and the pods that they name", CNI_EVENTS)
+def _calls(*programs: str) -> Hook:
+    return Hook(programs, "CNI calls, and the pods that they name", CNI_EVENTS)
+
+
 _FORK: Final = Hook(("cni_fork",), "birth and entry by clone", _BIRTHS | _MOVES, required=True)
 
 
@@ -75,15 +78,15 @@ def _function_hooks(end: str, begin: str) -> tuple[Hook, ...]:
 
 
 TIERS: Final[dict[str, tuple[Hook, ...]]] = {
-    "fentry": (_CALLS, _ending("cni_exit"), *_function_hooks("cni_fx", "cni_fe")),
+    "fentry": (_calls("cni_over", "cni_exec"), _ending("cni_exit"), *_function_hooks("cni_fx", "cni_fe")),
     "kprobe": (
-        _CALLS,
+        _calls("cni_kp_over", "cni_kp_exec"),
         _ending("cni_kp_exit"),
         Hook(("cni_kp_switch",), "entry and exit where the end of a call is missed", _BIRTHS | _MOVES),
         *_function_hooks("cni_kr", "cni_kp"),
     ),
     "tracepoint": (
-        _CALLS,
+        _calls("cni_over", "cni_exec"),
         Hook(("cni_tx_cleanup", "cni_tp_cleanup"), "destruction", _DESTROY),
         _ending("cni_exit"),
         _FORK,
