@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 import select
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 _MOUNTINFO: Final = "/proc/self/mountinfo"
-_ESCAPES: Final = ("040", "011", "012", "134")
+_ESCAPES: Final = (b"040", b"011", b"012", b"134")
 """What mountinfo writes as three octal digits: space, tab, newline, backslash."""
 
 
@@ -29,22 +28,21 @@ class Mount(NamedTuple):
 
 def mounted() -> frozenset[Mount]:
     """The network namespaces mounted in this process's mount namespace (proc_pid_mountinfo(5))."""
-    with open(_MOUNTINFO, encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
-        return frozenset(_parse(lines))
-
-
-def _parse(lines: Iterator[str]) -> Iterator[Mount]:
+    found = set()
+    with open(_MOUNTINFO, "rb") as file:
+        # There may be thousands of mounts, and few of namespaces: the others are not taken apart.
+        lines = [line for line in file.read().split(b"\n") if b" net:[" in line]
     for line in lines:
-        ident, _parent, _device, root, path, *rest = line.split(" ")
-        if root.startswith("net:[") and "nsfs" in rest:
-            yield Mount(ident, int(root[5:-1]), _unescape(path))
+        ident, _parent, _device, root, path, *rest = line.split(b" ")
+        if root.startswith(b"net:[") and b"nsfs" in rest:
+            found.add(Mount(ident.decode(), int(root[5:-1]), _unescape(path)))
+    return frozenset(found)
 
 
-def _unescape(path: str) -> str:
-    raw = path.encode("utf-8", "surrogateescape").decode("latin-1")
+def _unescape(path: bytes) -> str:
     for code in _ESCAPES:
-        raw = raw.replace(f"\\{code}", chr(int(code, 8)))
-    return raw.encode("latin-1").decode("utf-8", "backslashreplace")
+        path = path.replace(b"\\" + code, bytes([int(code, 8)]))
+    return path.decode("utf-8", "backslashreplace")
 
 
 def real_path(path: str) -> str:

@@ -61,8 +61,8 @@ def list_(output: str, cni: bool) -> None:
     """List the network namespaces that exist now, but for the host's.
 
     Also those that no task is in: held by a mount, a file descriptor or a socket. PID and COMM are one of the
-    tasks inside. POD says in brackets where it is known from: libcni's result cache, or the cgroup of the tasks inside.
-    Nothing is attached, and no namespace is held.
+    tasks inside, CONTAINER comes from its cgroup. POD says in brackets where it is known from: libcni's result cache,
+    or the cgroups of the tasks inside. NAMES are where it is mounted. Nothing is attached, and no namespace is held.
     """
     if cni:
         _list_calls(output)
