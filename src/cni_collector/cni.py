@@ -135,6 +135,17 @@ def running_calls() -> list[Running]:
     return sorted(found, key=lambda call: (-call.age_ns // _TICK, call.pid))
 
 
+def _complete(pid: int, started: int, seen: list[bytes]) -> tuple[list[bytes], str]:
+    """The environment that the kernel side has seen in part, and where it is from.
+
+    What was seen counts where the process has gone, or has executed something else meanwhile.
+    """
+    everything = read_environment(pid, started)
+    if everything is None or ("command" in parse_environment(seen) and "command" not in parse_environment(everything)):
+        return seen, "cut"
+    return everything, "proc"
+
+
 class Calls:
     """Makes the events of CNI calls, and remembers those under way, so that the end can say what it is the end of.
 
@@ -166,14 +177,7 @@ class Calls:
         path, *variables = raw.split(b"\0")[:-1]
         source = None
         if cut:
-            everything = read_environment(task.pid, started)
-            source = "proc" if everything is not None else "cut"
-            if everything is not None and (
-                "command" in parse_environment(everything) or "command" not in parse_environment(variables)
-            ):
-                variables = everything
-            elif everything is not None:
-                source = "cut"
+            variables, source = _complete(task.pid, started, variables)
         fields = parse_environment(variables)
         if "command" not in fields or (task.pid, started) in self._running:
             self.unread += source == "cut" and "command" not in fields
