@@ -180,6 +180,25 @@ def test_threads_make_one_call(watch: Watch) -> None:
         assert end.duration_ns > 300_000_000
 
 
+def test_threads_that_end_at_once(watch: Watch) -> None:
+    """Several see that they are the last: one tells. None sees it too early."""
+    script = """if True:
+        import os, threading
+        barrier = threading.Barrier(8)
+        def wait():
+            barrier.wait()
+            if threading.current_thread().name == "7":
+                os._exit(9)
+            while True:
+                pass
+        for name in range(8):
+            threading.Thread(target=wait, name=str(name)).start()
+    """
+    for _ in range(3 if EMULATED else 11):
+        _, end = _call(watch, [*CALL, b"LC_ALL=C.UTF-8"], sys.executable, "-c", script)
+        assert (end.exit_code, end.signal) == (9, None)
+
+
 def test_a_process_is_one_call_whatever_it_executes(watch: Watch) -> None:
     """A wrapper that becomes the plugin; also one that drops the variables."""
     for last in (f"exec {TRUE}", f"unset CNI_COMMAND; exec {TRUE}", f"CNI_COMMAND=DEL exec {TRUE}"):
