@@ -225,6 +225,8 @@ class Calls:
             "time": task.time, "pid": task.pid, "tid": task.tid, "ppid": task.ppid, "uid": task.uid, "comm": task.comm,
             "cgroup": task.cgroup, "container_id": task.container_id, "pod_uid": task.pod_uid,
         }  # fmt: skip
+        if netns := fields["netns"]:
+            fields["name"] = self._namespaces.meet(netns.cookie, netns.inum)[1] or fields["name"]
         return CniEnd(
             **fields,
             duration_ns=duration,

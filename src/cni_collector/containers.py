@@ -24,8 +24,10 @@ def identify(path: str) -> tuple[str | None, str | None]:
         None for what the path does not say in a form that is known.
     """
     container = pod = None
-    for name in reversed(path.split("/")):
-        if container is None and (match := _CONTAINER.fullmatch(name)):
+    *names, leaf = path.split("/")
+    monitor = leaf == "conmon"  # podman's, of a pod of its own, whose directory looks like a container's
+    for name in (leaf, *reversed(names)):
+        if container is None and not monitor and (match := _CONTAINER.fullmatch(name)):
             container = next(group for group in match.groups() if group)
         if match := _POD.search(name):
             pod = match[1].replace("_", "-")

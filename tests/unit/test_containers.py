@@ -76,6 +76,7 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
     f"{BURSTABLE}/crio-conmon-{ID}.scope": (None, POD),
     f"{CGROUPFS}/crio-conmon-{ID}": (None, POD),
     f"/machine.slice/libpod-conmon-{ID}.scope": (None, None),
+    f"/libpod_parent/{ID}/conmon": (None, None),
     f"{PODMAN_POD}/libpod-conmon-{ID}.scope": (None, None),
     # what names neither
     "/lxc.payload.web/init.scope": (None, None),
