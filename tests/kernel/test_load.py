@@ -16,7 +16,6 @@ WORKERS = 3
 
 
 def _burn(self: Puppet) -> None:
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # also where the tests have a real-time policy
     os.set_blocking(self._in.fileno(), False)
     while not self._in.read(1):
         sum(range(10_000))
