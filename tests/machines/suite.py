@@ -26,8 +26,8 @@ TIMEOUT: Final = 1500
 NOT_OFFERED: Final = {("6.1", "arm64", "fentry")}
 """Where it is known that a tier cannot work; anywhere else that is a failure."""
 GAPS: Final = {("7", "fentry"), ("7", "tracepoint")}
-"""Versions and tiers whose programs the kernel skips while another task is preempted in one: some tests miss events there,
-and which is a matter of chance. The table says so. What is skipped is counted: tests/kernel/test_preemption.py.
+"""Versions and tiers whose programs the kernel skips while another task is preempted in one: some tests miss events
+there, and which is a matter of chance. The table says so. What is skipped is counted: tests/kernel/test_preemption.py.
 """
 TABLE: Final = CHECKOUT / "docs" / "kernels.md"
 _HEAD: Final = "\n| --- | --- | --- | --- | --- |\n"
