@@ -69,7 +69,8 @@ $(VENV)/.dev: $(VENV)/.run
 
 .PHONY: packages-test packages-bpf packages-machines
 packages-test:
-	tools/packages iproute2 util-linux runc busybox-static containerd containernetworking-plugins podman netavark conmon iptables gcc libc6-dev
+	tools/packages iproute2 util-linux busybox-static gcc libc6-dev iptables \
+		runc containerd containernetworking-plugins podman netavark conmon prometheus
 
 packages-machines: packages-test
 	tools/packages qemu-system-x86 qemu-system-arm kmod

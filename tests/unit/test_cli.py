@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_collector import cli
+from cni_collector.cli.filters import Filters, first
 from cni_collector.cli.table import Column, printable, row
 from cni_collector.cni import Running
 from cni_collector.errors import AttachError, CollectorError, LoadError, PrivilegeError
@@ -417,7 +418,7 @@ def test_colour_goes_around_a_cell_not_into_its_width() -> None:
     ],
 )
 def test_filters_by_process_and_namespace(pids: set[int], namespaces: set[int], chosen: list[Event]) -> None:
-    filters = watch.Filters(frozenset(pids), frozenset(namespaces), frozenset(), ())
+    filters = Filters(frozenset(pids), frozenset(namespaces), frozenset(), ())
     about_none = NetnsCreateFailed(TIME, pid=30)
     events = [START, BY_10, BY_20, about_none, LOST, STOP]
     assert list(filter(filters.choose, events)) == [START, *chosen, LOST, STOP]
@@ -446,7 +447,7 @@ PODS = [
     ],
 )
 def test_filters_by_pod(pods: set[tuple[str | None, str]], chosen: list[int]) -> None:
-    filters = watch.Filters(frozenset(), frozenset(), frozenset(pods), ())
+    filters = Filters(frozenset(), frozenset(), frozenset(pods), ())
     assert list(filter(filters.choose, [START, *PODS, STOP])) == [START, *(PODS[number] for number in chosen), STOP]
 
 
@@ -471,20 +472,20 @@ CONTAINERS = [
     ],
 )
 def test_filters_by_container(prefixes: list[str], chosen: list[int]) -> None:
-    filters = watch.Filters(frozenset(), frozenset(), frozenset(), tuple(prefixes))
+    filters = Filters(frozenset(), frozenset(), frozenset(), tuple(prefixes))
     expected = [START, *(CONTAINERS[number] for number in chosen), LOST]
     assert list(filter(filters.choose, [START, *CONTAINERS, LOST])) == expected
 
 
 def test_all_filters_must_let_an_event_pass() -> None:
     asked = (frozenset({40}), frozenset({4097}), frozenset({("shop", "web-0")}), ("1f",))
-    assert watch.Filters(*asked).choose(ADD)
+    assert Filters(*asked).choose(ADD)
     for number, other in enumerate((frozenset({41}), frozenset({4098}), frozenset({("shop", "web-1")}), ("2e",))):
-        assert not watch.Filters(*asked[:number], other, *asked[number + 1 :]).choose(ADD)
+        assert not Filters(*asked[:number], other, *asked[number + 1 :]).choose(ADD)
 
 
 def test_without_filters_everything_passes() -> None:
-    nothing_asked = watch.Filters(frozenset(), frozenset(), frozenset(), ())
+    nothing_asked = Filters(frozenset(), frozenset(), frozenset(), ())
     assert not any(nothing_asked)
     assert all(map(nothing_asked.choose, [START, BY_10, NetnsCreateFailed(TIME), CniStart(TIME), LOST, STOP]))
 
@@ -494,7 +495,7 @@ def test_without_filters_everything_passes() -> None:
     [(0, [START, LOST, STOP]), (1, [START, BY_10, LOST, STOP]), (9, [START, BY_10, LOST, BY_20, STOP])],
 )
 def test_first_counts_only_events_about_namespaces(count: int, kept: list[Event]) -> None:
-    assert watch._first([START, BY_10, LOST, BY_20, STOP], count) == kept
+    assert first([START, BY_10, LOST, BY_20, STOP], count) == kept
 
 
 def test_list_as_json_has_the_fields_of_events(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,50 +3,32 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
-from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
 
 import click
 
 from ..collector import Collector
-from ..events import CniCall, CollectorStart, CollectorStop, Event, Lost, NetnsCreateFailed, NetnsEnterFailed, type_name
+from ..events import NetnsCreateFailed, NetnsEnterFailed, type_name
 from ..hooks import ALL, CNI_EVENTS, TIERS
+from .exports import Exports, listen_address
+from .filters import ALWAYS, Filters, PodName, container_prefixes, first, pod_names
 from .lines import JsonLines, Lines, TableLines
+from .replay import Replay
 
 _TYPES = sorted(map(type_name, ALL))
 _FAILED = {type_name(kind) for kind in (NetnsCreateFailed, NetnsEnterFailed)}
 _CNI = set(map(type_name, CNI_EVENTS))
-_ALWAYS = (CollectorStart, CollectorStop, Lost)
-
-
-PodName = tuple[str | None, str]
-"""The name of a pod, with its namespace or without."""
-
-
-def _pod_names(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> frozenset[PodName]:
-    names = []
-    for value in values:
-        namespace, slash, name = value.rpartition("/")
-        if not name or (slash and not namespace) or "/" in namespace:
-            raise click.BadParameter(f"{value!r} names no pod: write NAME or NAMESPACE/NAME")
-        names.append((namespace or None, name))
-    return frozenset(names)
-
-
-def _container_prefixes(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]*", value):
-            raise click.BadParameter(f"{value!r} is not the beginning of a container's id")
-    return values
 
 
 @click.command()
 @click.option(
-    "-o", "--output", type=click.Choice(["table", "json"]), help="Default: a table on a terminal, JSON lines otherwise."
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "none"]),
+    help="What goes to stdout. Default: a table on a terminal, JSON lines otherwise; with --file, none.",
 )
 @click.option(
     "--type", "types", type=click.Choice(_TYPES), multiple=True, help="Only events of this type; may be repeated."
@@ -61,7 +43,7 @@ def _container_prefixes(_context: click.Context, _option: click.Parameter, value
 @click.option(
     "--pod",
     "pods",
-    callback=_pod_names,
+    callback=pod_names,
     metavar="[NAMESPACE/]NAME",
     multiple=True,
     help="Only events about this pod's namespace, and its CNI calls; may be repeated.",
@@ -69,7 +51,7 @@ def _container_prefixes(_context: click.Context, _option: click.Parameter, value
 @click.option(
     "--container",
     "containers",
-    callback=_container_prefixes,
+    callback=container_prefixes,
     metavar="ID-PREFIX",
     multiple=True,
     help="Only events by tasks of the container whose id begins so, or CNI calls for it; may be repeated.",
@@ -89,6 +71,31 @@ def _container_prefixes(_context: click.Context, _option: click.Parameter, value
     metavar="MS",
     help="Let events gather for so long; 0 writes each at once.",
 )
+@click.option(
+    "--from",
+    "source",
+    metavar="FILE",
+    help="Show what a file holds that -o json or --file has written, instead of what happens now; - is stdin.",
+)
+@click.option("--file", "path", type=click.Path(dir_okay=False), metavar="PATH", help="Append JSON lines to this file.")
+@click.option(
+    "--file-size",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    metavar="MB",
+    help="Size at which the file is rotated, to PATH.1 and so on; 0 never rotates.",
+)
+@click.option(
+    "--file-keep", type=click.IntRange(min=0), default=5, show_default=True, metavar="N", help="Older files to keep."
+)
+@click.option(
+    "--prometheus",
+    "metrics",
+    callback=listen_address,
+    metavar="[ADDR]:PORT",
+    help="Serve metrics of all events there, whatever else is filtered. Without ADDR: 127.0.0.1.",
+)
 def watch(
     output: str | None,
     types: tuple[str, ...],
@@ -102,6 +109,11 @@ def watch(
     duration: float | None,
     count: int | None,
     coalesce: float,
+    source: str | None,
+    path: str | None,
+    file_size: int,
+    file_keep: int,
+    metrics: tuple[str, int] | None,
 ) -> None:
     """Show what happens to network namespaces and in CNI plugins, as it happens.
 
@@ -120,65 +132,71 @@ def watch(
         wanted &= _CNI
     if not wanted:
         raise click.UsageError("--type, --failed/--no-failed and --cni together leave no type of event")
-    as_json = output == "json" or (output is None and not sys.stdout.isatty())
-    collector = Collector("cni", types=wanted, tier=tier, coalesce=coalesce / 1000)
-    collector.start()
+    all_types = source is not None or metrics is not None
+    types_left = frozenset(wanted if all_types else ())
+    filters = Filters(frozenset(pid), frozenset(netns), pods, containers, types_left)
+    if source is not None and (tier or metrics):
+        raise click.UsageError("--from shows what was: --tier and --prometheus are for what happens now")
+    events: Collector | Replay
+    if source is not None:
+        events = Replay(source)
+    else:
+        events = Collector("cni", types=_TYPES if all_types else wanted, tier=tier, coalesce=coalesce / 1000)
+    with Exports() as exports:
+        if path:
+            exports.file(Path(path), file_size * 1_000_000, file_keep)
+        if metrics:
+            assert isinstance(events, Collector)
+            exports.prometheus(events, *metrics)
+        if isinstance(events, Collector):
+            events.start()
+        _stop_on_signals(events, duration)
+        try:
+            _write(events, filters, exports, _lines(output, path), count)
+        except BrokenPipeError:
+            pass  # whoever read us has gone: an end, not a failure
+        finally:
+            events.stop()
+    if isinstance(events, Replay):
+        events.check()
 
+
+def _lines(output: str | None, path: str | None) -> Lines | None:
+    """What is written to stdout."""
+    if output == "none" or (output is None and path):
+        return None
+    return JsonLines() if output == "json" or (output is None and not sys.stdout.isatty()) else TableLines()
+
+
+def _stop_on_signals(events: Collector | Replay, duration: float | None) -> None:
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        collector.stop()
+        events.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, stop)
     if duration:
         signal.setitimer(signal.ITIMER_REAL, duration)
-    try:
-        filters = Filters(frozenset(pid), frozenset(netns), pods, containers)
-        _write(collector, filters.choose if any(filters) else None, JsonLines() if as_json else TableLines(), count)
-    except BrokenPipeError:
-        pass  # whoever read us has gone: an end, not a failure
-    finally:
-        collector.stop()
 
 
-Choose = Callable[[Event], bool]
-
-
-class Filters(NamedTuple):
-    """What was asked for. Each that is empty lets everything pass."""
-
-    pids: frozenset[int]
-    namespaces: frozenset[int]
-    pods: frozenset[PodName]
-    containers: tuple[str, ...]
-
-    def choose(self, event: Event) -> bool:
-        """Whether an event is asked for."""
-        if isinstance(event, _ALWAYS):
-            return True
-        netns, pod = event.netns, event.pod
-        if self.pids and event.pid not in self.pids:
-            return False
-        if self.namespaces and not (netns and (netns.cookie in self.namespaces or netns.inum in self.namespaces)):
-            return False
-        if self.pods and not (pod and pod.name and {(pod.namespace, pod.name), (None, pod.name)} & self.pods):
-            return False
-        ids = (event.container_id, event.cni_container_id if isinstance(event, CniCall) else None)
-        return not self.containers or any(ident and ident.startswith(self.containers) for ident in ids)
-
-
-def _write(collector: Collector, choose: Choose | None, lines: Lines, count: int | None) -> None:
-    _put(lines.header)
+def _write(
+    events: Collector | Replay, filters: Filters, exports: Exports, lines: Lines | None, count: int | None
+) -> None:
+    if lines:
+        _put(lines.header)
     left = count
-    for batch in collector.batches():
-        if choose:
-            batch = list(filter(choose, batch))
+    for batch in events.batches():
+        exports.all(batch)
+        if any(filters):
+            batch = list(filter(filters.choose, batch))
         if left is not None:
-            batch = _first(batch, left)
-            left -= sum(not isinstance(event, _ALWAYS) for event in batch)
+            batch = first(batch, left)
+            left -= sum(not isinstance(event, ALWAYS) for event in batch)
             if not left:
-                collector.stop()
+                events.stop()
         if batch:
-            _put(lines.form(batch))
+            exports.chosen(batch)
+            if lines:
+                _put(lines.form(batch))
 
 
 def _put(text: bytes) -> None:
@@ -186,15 +204,3 @@ def _put(text: bytes) -> None:
     rest = memoryview(text)
     while rest:
         rest = rest[os.write(sys.stdout.fileno(), rest) :]
-
-
-def _first(batch: list[Event], count: int) -> list[Event]:
-    """The first `count` events of a batch, and all that are not about a namespace."""
-    kept = []
-    for event in batch:
-        if not isinstance(event, _ALWAYS):
-            if not count:
-                continue
-            count -= 1
-        kept.append(event)
-    return kept

@@ -1,0 +1,91 @@
+"""Events in a file: whole lines, rotated by size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cni_collector.cli.replay import Replay
+from cni_collector.errors import CollectorError
+from cni_collector.events import AnyEvent, Event, NetnsEnter
+from cni_collector.exporters.file import FileExporter
+
+
+def _events(first: int, count: int) -> list[Event]:
+    return [NetnsEnter(f"{number:08}") for number in range(first, first + count)]
+
+
+def _read(path: Path) -> list[str]:
+    return [msgspec.json.decode(line, type=AnyEvent).time for line in path.read_bytes().splitlines()]
+
+
+def _times(events: list[Event]) -> list[str]:
+    return [event.time for event in events]
+
+
+def test_what_a_file_holds_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "events.json"
+    for first in (0, 10):
+        exporter = FileExporter(path)
+        exporter.export(_events(first, 10))
+        exporter.close()
+    assert _read(path) == _times(_events(0, 20))
+
+
+@pytest.mark.parametrize("keep", [0, 1, 3])
+def test_rotation(tmp_path: Path, keep: int) -> None:
+    """No line is torn, no file grows over the limit, and so many older ones are kept."""
+    path = tmp_path / "events.json"
+    exporter = FileExporter(path, max_bytes=2000, keep=keep)
+    for first in range(0, 200, 10):
+        exporter.export(_events(first, 10))
+    exporter.close()
+    files = [path, *(path.with_name(f"events.json.{number}") for number in range(1, keep + 1))]
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    assert all(0 < file.stat().st_size <= 2000 for file in files)
+    kept = [time for file in reversed(files) for time in _read(file)]
+    assert kept == _times(_events(200 - len(kept), len(kept)))
+
+
+def test_a_batch_larger_than_the_limit_is_not_split(tmp_path: Path) -> None:
+    path = tmp_path / "events.json"
+    exporter = FileExporter(path, max_bytes=100, keep=2)
+    exporter.export(_events(0, 50))
+    exporter.export(_events(50, 50))
+    exporter.close()
+    assert _read(path) == _times(_events(50, 50))
+    assert _read(tmp_path / "events.json.1") == _times(_events(0, 50))
+
+
+def test_replay_leaves_out_what_is_no_event_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "events.json"
+    exporter = FileExporter(path)
+    exporter.export(_events(0, 1000))
+    exporter.close()
+    with path.open("ab") as file:
+        file.write(b'{"type":"netns_enter"}\nrubbish\n{"type":"unknown","time":"x"}\n\xff\n' + b"[" * 5000 + b"\n")
+    replay = Replay(str(path))
+    assert [event.time for batch in replay.batches() for event in batch] == _times(_events(0, 1000))
+    with pytest.raises(CollectorError, match=r"5 lines of .* are no events"):
+        replay.check()
+
+
+def test_replay_can_be_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "events.json"
+    exporter = FileExporter(path)
+    exporter.export(_events(0, 2000))
+    exporter.close()
+    replay = Replay(str(path))
+    batches = replay.batches()
+    first = next(batches)
+    replay.stop()
+    assert list(batches) == []
+    assert first == _events(0, len(first))
+    replay.check()
+
+
+def test_a_file_that_cannot_be_read() -> None:
+    with pytest.raises(CollectorError, match="cannot read /nonexistent: No such file"):
+        list(Replay("/nonexistent").batches())
