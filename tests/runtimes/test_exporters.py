@@ -1,8 +1,10 @@
-"""Where events go: a real Prometheus server scrapes them, a file takes them as long as its disk has room."""
+"""Where events go: a real Prometheus server, a receiver that speaks OTLP, a file whose disk is full."""
 
 from __future__ import annotations
 
 import contextlib
+import gzip
+import http.server
 import json
 import re
 import select
@@ -10,21 +12,30 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, Self
 
 import msgspec
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from cni_collector import AnyEvent, CniEnd, CollectorStop, Event
+from cni_collector.exporters.otlp import nanoseconds
 
 from ..kernel.actors import a_life, execute, reap
 from ..kernel.watching import PATIENCE
 
 CALLS = 31
+TRACE = b"TRACEPARENT=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 LIVES = 7
 
 
@@ -36,10 +47,10 @@ def _until(wanted: Callable[[], bool]) -> None:
 
 
 @contextlib.contextmanager
-def _watch(*options: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """`watch`, attached; in order at the end."""
+def _watch(*options: str | Path, stdout: int | None = None) -> Iterator[subprocess.Popen[str]]:
+    """`watch`, which ends in order."""
     command = [sys.executable, "-m", "cni_collector", "watch", *map(str, options)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as watch:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=stdout, text=True) as watch:
         try:
             yield watch
             watch.terminate()
@@ -138,6 +149,105 @@ def test_prometheus_scrapes_what_happened(tmp_path: Path, plugin: Path) -> None:
             assert ask("cni_lost_events_total") == 0
             assert ask("cni_exporter_dropped_events_total") == 0
         sleeper.communicate(b"\n", PATIENCE)
+
+
+class Receiver:
+    """Takes what is sent by OTLP over HTTP."""
+
+    def __init__(self) -> None:
+        self.records: list[LogRecord] = []
+        self.spans: list[Span] = []
+        self.resources: list[dict[str, str]] = []
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if self.headers["content-encoding"] == "gzip":
+                    body = gzip.decompress(body)
+                receiver.take(self.path, body)
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def take(self, path: str, body: bytes) -> None:
+        """One request."""
+        if path == "/v1/logs":
+            logs = ExportLogsServiceRequest.FromString(body)
+            self.records += [r for one in logs.resource_logs for scope in one.scope_logs for r in scope.log_records]
+            self.resources += [_values(one.resource.attributes) for one in logs.resource_logs]
+        elif path == "/v1/traces":
+            traces = ExportTraceServiceRequest.FromString(body)
+            self.spans += [span for one in traces.resource_spans for scope in one.scope_spans for span in scope.spans]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _values(attributes: Iterable[KeyValue]) -> dict[str, Any]:
+    return {one.key: getattr(one.value, str(one.value.WhichOneof("value"))) for one in attributes}
+
+
+def test_opentelemetry(tmp_path: Path, plugin: Path) -> None:
+    """Each event is a log record, as the file has it; each call a span, in its caller's trace."""
+    path = tmp_path / "events.json"
+    with Receiver() as receiver:
+        with _watch("--otlp", receiver.url, "--file", path):
+            _until(lambda: path.exists() and path.stat().st_size > 0)
+            a_life()
+            caller = [b"CNI_COMMAND=ADD", b"CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0", TRACE]
+            pid = execute(caller, str(plugin), "-c", f"{plugin} -c 'exit 0'; kill -9 $$")
+            with contextlib.suppress(AssertionError):
+                reap(pid)
+        events = _read(path)
+        told = [(r.event_name.removeprefix("cni_collector."), r.time_unix_nano) for r in receiver.records]
+        assert sorted(told) == sorted((e.type, nanoseconds(e.time)) for e in events)
+        assert receiver.resources[-1]["service.name"] == "cni-collector"
+        spans = {s.span_id: s for s in receiver.spans if s.name == plugin.name}
+        [inner] = [s for s in spans.values() if s.parent_span_id in spans]
+        outer = spans[inner.parent_span_id]
+        assert len(spans) == 2
+        assert outer.trace_id == inner.trace_id == bytes.fromhex("0af7651916cd43dd8448eb211c80319c")
+        assert outer.parent_span_id == bytes.fromhex("b7ad6b7169203331")
+        assert (outer.status.code, inner.status.code) == (2, 0)  # an error, and unset
+        values = _values(outer.attributes)
+        assert (values["process.pid"], values["error.type"], values["k8s.pod.name"]) == (pid, "SIGKILL", "web-0")
+        ends = {e.pid: e for e in events if isinstance(e, CniEnd) and e.plugin == str(plugin)}
+        for span in spans.values():
+            end = ends[_values(span.attributes)["process.pid"]]
+            assert span.end_time_unix_nano == nanoseconds(end.time)
+            assert end.duration_ns
+            assert abs(span.end_time_unix_nano - span.start_time_unix_nano - end.duration_ns) < 1_000_000
+
+
+def test_a_receiver_that_is_not_there(plugin: Path) -> None:
+    """Nobody waits for it; what it did not get is counted, and the end comes in time."""
+    with _watch("--otlp", f"http://127.0.0.1:{_free_port()}", "-o", "json", stdout=subprocess.PIPE) as watch:
+        assert watch.stdout
+        assert watch.stderr
+        assert "collector_start" in watch.stdout.readline()
+        _call(plugin, 0)
+        while str(plugin) not in watch.stdout.readline():
+            pass
+        began = time.monotonic()
+        watch.terminate()
+        assert "collector_stop" in watch.stdout.read()
+        said = watch.stderr.read()
+        watch.wait(PATIENCE)
+        assert time.monotonic() - began < 15
+        assert re.search(r"otlp logs: \d+ events were dropped", said)
 
 
 def test_a_file_and_its_replay(tmp_path: Path, plugin: Path) -> None:

@@ -63,6 +63,18 @@ class Exports:
         self._relays.append(self._of_all[-1])
         _say(f"metrics are on http://{address}:{exporter.port}/metrics")
 
+    def otlp(self, url: str) -> None:
+        """Sends all events, and CNI calls as spans."""
+        try:
+            from ..exporters.otlp import OtlpLogs, OtlpSpans  # here: it is an optional part of the package
+        except ImportError:
+            raise CollectorError(
+                "cannot send by OTLP: the OpenTelemetry SDK is not installed; pip install 'cni-collector[otlp]'"
+            ) from None
+        for exporter in (OtlpLogs(url), OtlpSpans(url)):
+            self._of_chosen.append(Relay(exporter, _say))
+            self._relays.append(self._of_chosen[-1])
+
     def all(self, events: list[Event]) -> None:
         """Offers what was read."""
         for relay in self._of_all:

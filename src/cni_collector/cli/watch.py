@@ -90,6 +90,12 @@ _CNI = set(map(type_name, CNI_EVENTS))
     "--file-keep", type=click.IntRange(min=0), default=5, show_default=True, metavar="N", help="Older files to keep."
 )
 @click.option(
+    "--otlp",
+    "receiver",
+    metavar="URL",
+    help="Send events as log records, and CNI calls as spans, to an OpenTelemetry receiver, as http://127.0.0.1:4318.",
+)
+@click.option(
     "--prometheus",
     "metrics",
     callback=listen_address,
@@ -113,6 +119,7 @@ def watch(
     path: str | None,
     file_size: int,
     file_keep: int,
+    receiver: str | None,
     metrics: tuple[str, int] | None,
 ) -> None:
     """Show what happens to network namespaces and in CNI plugins, as it happens.
@@ -145,6 +152,8 @@ def watch(
     with Exports() as exports:
         if path:
             exports.file(Path(path), file_size * 1_000_000, file_keep)
+        if receiver is not None:
+            exports.otlp(receiver.rstrip("/"))
         if metrics:
             assert isinstance(events, Collector)
             exports.prometheus(events, *metrics)

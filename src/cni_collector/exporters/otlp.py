@@ -1,0 +1,178 @@
+"""Events as OpenTelemetry log records, and CNI calls as spans, over OTLP."""
+
+from __future__ import annotations
+
+import calendar
+import posixpath
+import time
+from typing import Final
+
+import msgspec
+from opentelemetry import trace
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExportResult
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
+
+from ..events import CniCall, CniEnd, CniStart, CollectorStart, Event, Lost
+from ..version import VERSION
+
+PREFIX: Final = "cni_collector"
+"""Of the names that OpenTelemetry has none for: of attributes, and of events (`cni_collector.netns_create`)."""
+_SCOPE: Final = InstrumentationScope("cni-collector", VERSION)
+_BOUND: Final = 1 << 16
+"""Calls under way that are remembered."""
+_SEMANTIC: Final = {
+    "pid": "process.pid",
+    "ppid": "process.parent_pid",
+    "uid": "process.user.id",
+    "cgroup": "process.linux.cgroup",
+    "container_id": "container.id",
+    "plugin": "process.executable.path",
+    "exit_code": "process.exit.code",
+    "error": "error.type",
+}
+"""Fields that semantic conventions have a name for."""
+_ELSEWHERE: Final = {"type", "time", "pod", "pod_uid"}
+
+
+def nanoseconds(moment: str) -> int:
+    """The time of an event, in nanoseconds since 1970."""
+    seconds, _, rest = moment.rstrip("Z").partition(".")
+    return calendar.timegm(time.strptime(seconds, "%Y-%m-%dT%H:%M:%S")) * 1_000_000_000 + int(rest)
+
+
+def attributes(event: Event) -> dict[str, AttributeValue]:
+    """An event's fields, by the names of the semantic conventions where there are some."""
+    found: dict[str, AttributeValue] = {}
+    for field, value in msgspec.to_builtins(event).items():
+        if field in ("netns", "prev", "next", "host_netns"):
+            # Attributes are signed: a cookie is not.
+            found[f"{PREFIX}.{field}.cookie"] = str(value["cookie"])
+            found[f"{PREFIX}.{field}.inum"] = value["inum"]
+        elif field == "by_type":
+            found |= {f"{PREFIX}.lost.{kind}": count for kind, count in value.items()}
+        elif field not in _ELSEWHERE:
+            found[_SEMANTIC.get(field, f"{PREFIX}.{field}")] = value
+    if isinstance(event, CniCall) and event.plugin:
+        found["process.executable.name"] = posixpath.basename(event.plugin)
+    pod = {"k8s.namespace.name": event.pod.namespace, "k8s.pod.name": event.pod.name} if event.pod else {}
+    pod["k8s.pod.uid"] = event.pod.uid if event.pod else event.pod_uid
+    return found | {name: value for name, value in pod.items() if value}
+
+
+def _resource(start: CollectorStart | None) -> Resource:
+    """Who reports. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES have the last word."""
+    node = {"host.name": start.node, "k8s.node.name": start.node} if start else {}
+    own = Resource({"service.name": "cni-collector", "service.version": VERSION, **node})
+    return Resource.create({}).merge(own).merge(OTELResourceDetector().detect())
+
+
+class OtlpLogs:
+    """Sends every event as a log record with an event name.
+
+    Args:
+        url: the receiver's, as `http://127.0.0.1:4318`; what OTEL_EXPORTER_OTLP_* say if empty.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.name = "otlp logs"
+        self._exporter = OTLPLogExporter(endpoint=f"{url}/v1/logs" if url else None)
+        self._resource = _resource(None)
+
+    def export(self, events: list[Event]) -> None:
+        records = []
+        for event in events:
+            if isinstance(event, CollectorStart):
+                self._resource = _resource(event)
+            records.append(self._record(event))
+        if self._exporter.export(records) is not LogRecordExportResult.SUCCESS:
+            raise OSError("the receiver of log records does not answer, or refuses")
+
+    def _record(self, event: Event) -> ReadableLogRecord:
+        moment = nanoseconds(event.time)
+        warn = isinstance(event, Lost) or event.error or (isinstance(event, CniEnd) and event.exit_code != 0)
+        record = LogRecord(
+            timestamp=moment,
+            observed_timestamp=moment,
+            severity_number=SeverityNumber.WARN if warn else SeverityNumber.INFO,
+            event_name=f"{PREFIX}.{event.type}",
+            attributes=attributes(event),
+        )
+        return ReadableLogRecord(record, self._resource, _SCOPE)
+
+    def close(self) -> None:
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]
+
+
+class OtlpSpans:
+    """Sends every CNI call as a span, below that of the call that made it, or of the runtime that passed TRACEPARENT.
+
+    Args:
+        url: the receiver's; what OTEL_EXPORTER_OTLP_* say if empty.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.name = "otlp spans"
+        self._exporter = OTLPSpanExporter(endpoint=f"{url}/v1/traces" if url else None)
+        self._ended = _Ended()
+        self._tracer = self._tracer_of(None)
+        self._open: dict[int, trace.Span] = {}
+        """The calls under way, by pid."""
+
+    def _tracer_of(self, start: CollectorStart | None) -> trace.Tracer:
+        provider = TracerProvider(resource=_resource(start), shutdown_on_exit=False)
+        provider.add_span_processor(self._ended)
+        return provider.get_tracer("cni-collector", VERSION)
+
+    def export(self, events: list[Event]) -> None:
+        for event in events:
+            match event:
+                case CollectorStart():
+                    self._tracer = self._tracer_of(event)
+                case CniStart():
+                    self._open[event.pid or 0] = self._begin(event, nanoseconds(event.time))
+                    while len(self._open) > _BOUND:
+                        del self._open[next(iter(self._open))]
+                case CniEnd():
+                    self._end(event)
+        spans, self._ended.spans = self._ended.spans, []
+        if spans and self._exporter.export(spans) is not SpanExportResult.SUCCESS:
+            raise OSError("the receiver of spans does not answer, or refuses")
+
+    def _begin(self, call: CniCall, moment: int) -> trace.Span:
+        caller = self._open.get(call.parent or 0)
+        carrier = {"traceparent": call.traceparent} if call.traceparent else {}
+        context = trace.set_span_in_context(caller) if caller else TraceContextTextMapPropagator().extract(carrier)
+        name = posixpath.basename(call.plugin or "") or "CNI call"
+        return self._tracer.start_span(name, context, start_time=moment)
+
+    def _end(self, call: CniEnd) -> None:
+        moment = nanoseconds(call.time)
+        span = self._open.pop(call.pid or 0, None) or self._begin(call, moment - (call.duration_ns or 0))
+        span.set_attributes(attributes(call))
+        if call.signal or call.exit_code:
+            what = call.signal or str(call.exit_code)
+            span.set_attribute("error.type", what)
+            span.set_status(trace.StatusCode.ERROR, f"ended by {what}" if call.signal else f"exit code {what}")
+        span.end(moment)
+
+    def close(self) -> None:
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]
+
+
+class _Ended(SpanProcessor):
+    """Keeps the spans that have ended, until they are sent."""
+
+    def __init__(self) -> None:
+        self.spans: list[ReadableSpan] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.spans.append(span)
