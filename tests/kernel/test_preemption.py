@@ -42,4 +42,4 @@ def test_storms_that_share_one_cpu() -> None:
         assert seen == 2 * PAIRS * STORMS
     else:
         assert watch.start.tier != "kprobe"
-        assert seen < 2 * PAIRS * STORMS <= seen + 2 * stop.missed
+        assert seen <= 2 * PAIRS * STORMS <= seen + 2 * stop.missed  # a skipped run need not hide anything
