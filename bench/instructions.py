@@ -20,7 +20,7 @@ from typing import Final
 from .table import aligned
 
 LOOPS: Final = {"getppid": 200_000, "fork + exit": 200, "vfork + exec": 200, "unshare + exit": 400}
-"""How often each loop goes round. The last one the more often because the kernel's own work differs from time to time."""
+"""How often each loop goes round: the last one more often, because the kernel's own work differs most there."""
 LIMITS: Final = {"getppid": 1.005, "fork + exit": 1.03, "vfork + exec": 1.03, "unshare + exit": 1.02}
 """What the fentry and kprobe tiers promise to stay below."""
 PROGRAM: Final = Path("/tmp/loops")  # in the machine, where /tmp is its own
