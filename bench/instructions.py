@@ -19,14 +19,15 @@ from typing import Final
 
 from .table import aligned
 
-LOOPS: Final = {"getppid": 200_000, "fork + exit": 200, "vfork + exec": 200, "unshare + exit": 400}
-"""How often each loop goes round: the last one more often, because the kernel's own work differs most there."""
+LOOPS: Final = {"getppid": 200_000, "fork + exit": 200, "vfork + exec": 200, "unshare + exit": 100}
+"""How often each loop goes round."""
 LIMITS: Final = {"getppid": 1.005, "fork + exit": 1.03, "vfork + exec": 1.03, "unshare + exit": 1.02}
 """What the fentry and kprobe tiers promise to stay below."""
 PROGRAM: Final = Path("/tmp/loops")  # in the machine, where /tmp is its own
 ROUNDS: Final = 3
 """How often the collector is attached in each tier, between measurements without it."""
-REPEATS: Final = 7
+REPEATS: Final = 15
+"""Of all loops in each round. So many because the kernel's own work differs, most of all where namespaces come and go."""
 
 Times = dict[str, dict[str, list[int]]]
 """CPU time in microseconds of each round, by tier and loop; the tier "" is the loop alone."""
