@@ -27,7 +27,7 @@ PROGRAM: Final = Path("/tmp/loops")  # in the machine, where /tmp is its own
 ROUNDS: Final = 3
 """How often the collector is attached in each tier, between measurements without it."""
 REPEATS: Final = 15
-"""Of all loops in each round. So many because the kernel's own work differs, most of all where namespaces come and go."""
+"""Of all loops in each round. The kernel's own work differs, most of all where namespaces come and go."""
 
 Times = dict[str, dict[str, list[int]]]
 """CPU time in microseconds of each round, by tier and loop; the tier "" is the loop alone."""
