@@ -13,6 +13,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,9 @@ ROUNDS: Final = 3
 """How often the collector is attached in each tier, between measurements without it."""
 REPEATS: Final = 15
 """Of all loops in each round. The kernel's own work differs, most of all where namespaces come and go."""
+
+SETTLE: Final = 3.0
+"""Seconds for the kernel to tear down what the last loops have left. In the machine they pass at once if it is idle."""
 
 Times = dict[str, dict[str, list[int]]]
 """CPU time in microseconds of each round, by tier and loop; the tier "" is the loop alone."""
@@ -78,6 +82,7 @@ def _note(times: dict[str, list[int]]) -> None:
 
 
 def _run_loops() -> dict[str, int]:
+    time.sleep(SETTLE)
     return {
         loop: int(subprocess.run([PROGRAM, loop[0], str(count)], stdout=subprocess.PIPE, check=True).stdout)
         for loop, count in LOOPS.items()
