@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -159,13 +161,13 @@ def watch(
             exports.prometheus(events, *metrics)
         if isinstance(events, Collector):
             events.start()
-        _stop_on_signals(events, duration)
-        try:
-            _write(events, filters, exports, _lines(output, path), count)
-        except BrokenPipeError:
-            pass  # whoever read us has gone: an end, not a failure
-        finally:
-            events.stop()
+        with _stopped_by_signals(events, duration):
+            try:
+                _write(events, filters, exports, _lines(output, path), count)
+            except BrokenPipeError:
+                pass  # whoever read us has gone: an end, not a failure
+            finally:
+                events.stop()
     if isinstance(events, Replay):
         events.check()
 
@@ -177,14 +179,33 @@ def _lines(output: str | None, path: str | None) -> Lines | None:
     return JsonLines() if output == "json" or (output is None and not sys.stdout.isatty()) else TableLines()
 
 
-def _stop_on_signals(events: Collector | Replay, duration: float | None) -> None:
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        events.stop()
+@contextlib.contextmanager
+def _stopped_by_signals(events: Collector | Replay, duration: float | None) -> Iterator[None]:
+    """Signals stop the events, by a thread that is woken by them.
 
+    A handler alone will not do: where the signal comes just before this thread goes to sleep, so does its handler.
+    """
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+
+    def wait() -> None:
+        while os.read(woken, 64):
+            events.stop()
+
+    waiter = threading.Thread(target=wait, name="signals", daemon=True)
+    waiter.start()
+    before = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, stop)
+        signal.signal(number, lambda _signal, _frame: events.stop())
     if duration:
         signal.setitimer(signal.ITIMER_REAL, duration)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(wake)
+        waiter.join()
+        os.close(woken)
 
 
 def _write(
