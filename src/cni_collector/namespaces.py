@@ -112,11 +112,12 @@ class Namespaces(dict[int, Known]):
         for mount in self._mounts:
             if mount.path == path and (netns := self.alive(mount.inum, when)):
                 return netns
-        return max(
-            (netns for netns, since in self._alive.values() if since <= when and self._names.get(netns.cookie) == path),
-            key=lambda netns: netns.cookie,
-            default=None,
-        )
+        named = [
+            (since, netns)
+            for netns, since in self._alive.values()
+            if since <= when and self._names.get(netns.cookie) == path
+        ]
+        return max(named, key=lambda one: one[0])[1] if named else None
 
 
 def _bound(facts: dict[int, Any]) -> None:

@@ -293,12 +293,19 @@ def test_a_name_leads_to_nobody_who_was_not_born_then(known: Namespaces) -> None
 
 
 def test_of_two_that_had_the_name_the_later_one_is_meant(known: Namespaces) -> None:
-    """The first was unmounted, and lives on because a task is in it; then the second was unmounted, too."""
-    known.born(OLD, 10)
-    known.set_name(OLD, "/run/netns/blue")
-    known.born(ELSE, 20)
-    known.set_name(ELSE, "/run/netns/blue")
-    assert known.at_path("/run/netns/blue", 25) == ELSE
+    """The first was unmounted, and lives on because a task is in it; then the second was unmounted, too.
+
+    Cookies are no help: CPUs hand them out of batches of their own, so the later one may have the smaller.
+    """
+    assert ELSE.cookie > OLD.cookie
+    for first, second in ((OLD, ELSE), (ELSE, OLD)):
+        known.born(first, 10)
+        known.set_name(first, "/run/netns/blue")
+        known.born(second, 20)
+        known.set_name(second, "/run/netns/blue")
+        assert known.at_path("/run/netns/blue", 25) == second
+        known.gone(first)
+        known.gone(second)
 
 
 def test_a_path_that_others_mounted_over_meanwhile_leads_to_the_one_of_that_time(mounts: Mounts) -> None:

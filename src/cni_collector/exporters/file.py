@@ -56,8 +56,9 @@ class FileExporter:
                 os.replace(older, self._numbered(number))
         if not self._keep:
             self._path.unlink()
-        os.close(self._fd)
-        self._open()
+        old = self._fd
+        self._open()  # where that fails, for want of room, the old file goes on being written
+        os.close(old)
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}") if number else self._path
