@@ -95,6 +95,13 @@ struct state {
 	__u32 ready; /* the snapshot has been read: report destructions */
 };
 
+/* Which namespace a task is in, as `cni_where` tells. */
+struct task_place {
+	__u64 cookie;
+	__u32 inum;
+	__u32 tid;
+};
+
 /* One namespace that is alive, by cookie. */
 struct tracked {
 	__u64 net; /* address of its struct net */

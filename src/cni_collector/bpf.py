@@ -236,14 +236,22 @@ class Program:
         libbpf().bpf_obj_get_info_by_fd(libbpf().bpf_program__fd(self._handle), info, ctypes.byref(size))
         return int.from_bytes(info.raw[_RECURSION_MISSES:], sys.byteorder)
 
-    def iterate(self) -> bytes:
+    def iterate(self, tid: int | None = None) -> bytes:
         """Runs an iterator program to its end and returns all that it wrote.
 
+        Args:
+            tid: the only task to look at, in the pid namespace of this process; kernels before 6.1 look at all.
+
         Raises:
-            AttachError: the kernel has no such iterator, or refuses.
+            AttachError: the kernel has no such iterator, or refuses; there is no such task.
         """
         library = libbpf()
-        link = library.bpf_program__attach_iter(self._handle, None)
+        options = None
+        if tid is not None:
+            task = (_u32 * 3)(tid)
+            size = ctypes.sizeof(_IterOptions)
+            options = ctypes.byref(_IterOptions(size, ctypes.addressof(task), ctypes.sizeof(task)))
+        link = library.bpf_program__attach_iter(self._handle, options)
         fd = library.bpf_iter_create(library.bpf_link__fd(link)) if link else -ctypes.get_errno()
         if link:
             library.bpf_link__destroy(link)
@@ -255,6 +263,12 @@ class Program:
 
 _RECURSION_MISSES = 208
 """Where `recursion_misses` stands in `struct bpf_prog_info` of linux/bpf.h, since 5.12; a kernel without leaves 0."""
+
+
+class _IterOptions(ctypes.Structure):
+    """`struct bpf_iter_attach_opts` of libbpf.h; what it points to is `task` of `union bpf_iter_link_info` of bpf.h."""
+
+    _fields_ = [("size", _size), ("link_info", _pointer), ("link_info_size", _u32)]
 
 
 class _TestRun(ctypes.Structure):

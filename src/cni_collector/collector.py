@@ -32,6 +32,7 @@ class Collector:
         tier: which set of hooks to use; the best that works by default.
         ring_bytes: size of the kernel's ring buffer: a power of two, at least the size of a page.
         coalesce: seconds to let events gather after the first one wakes the reader; 0 reads at once.
+        node: how the machine is called in `collector_start`; by its host name by default.
 
     Raises:
         ValueError: a type, size or time that makes no sense.
@@ -45,6 +46,7 @@ class Collector:
         tier: str | None = None,
         ring_bytes: int = RING_BYTES,
         coalesce: float = COALESCE,
+        node: str | None = None,
     ) -> None:
         known = {type_name(kind): kind for kind in ALL}
         if unknown := set(types or ()) - set(known):
@@ -58,6 +60,7 @@ class Collector:
         self._tier = tier
         self._ring_bytes = ring_bytes
         self._coalesce = coalesce
+        self._node = node
         self._lock = threading.RLock()  # reentrant: stop() may be called by a signal handler
         self._session: Session | None = None
         self._stopping = False
@@ -77,7 +80,7 @@ class Collector:
         with self._lock:
             if self._session or self._stopping:
                 raise CollectorError(f"collector {self.name!r} was started already: make a new one")
-            self._session = Session(self._wanted, self._tier, self._ring_bytes)
+            self._session = Session(self._wanted, self._tier, self._ring_bytes, self._node)
             self._pending.append(self._session.opening)
 
     def stop(self) -> None:

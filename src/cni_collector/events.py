@@ -62,6 +62,8 @@ class Event(msgspec.Struct, frozen=True, gc=False, tag_field="type", omit_defaul
     """Where `netns` is mounted, as in `/run/netns/blue`, where that was seen before the event."""
     pod: Pod | None = None
     """The pod that `netns` was made for, as a CNI call or libcni's cache told; of a CNI call, what CNI_ARGS says."""
+    node: str | None = None
+    """The machine's name: of `collector_start`, and of events read from the stream of a cluster."""
 
     @property
     def type(self) -> str:
@@ -166,8 +168,6 @@ class CollectorStart(Event, frozen=True, gc=False, tag="collector_start"):
     """Version of the event format."""
     version: str = ""
     """Version of this package."""
-    node: str = ""
-    """The machine's host name."""
     boot_id: str = ""
     """/proc/sys/kernel/random/boot_id: cookies are unique within it."""
     kernel: str = ""

@@ -7,7 +7,8 @@ import re
 import select
 from typing import Final, NamedTuple
 
-_MOUNTINFO: Final = "/proc/self/mountinfo"
+_MOUNTINFO: Final = ("/proc/1/mountinfo", "/proc/self/mountinfo")
+"""The first process' mounts are the machine's, also where this process has a mount namespace of its own."""
 _ESCAPES: Final = (b"040", b"011", b"012", b"134")
 """What mountinfo writes as three octal digits: space, tab, newline, backslash."""
 
@@ -27,12 +28,31 @@ class Mount(NamedTuple):
 
 
 def mounted() -> frozenset[Mount]:
-    """The network namespaces mounted in this process's mount namespace (proc_pid_mountinfo(5))."""
+    """The network namespaces that are mounted on this machine."""
+    fd = _open()
+    try:
+        return _read(fd)
+    finally:
+        os.close(fd)
+
+
+def _open() -> int:
+    first, *others = _MOUNTINFO
+    try:
+        return os.open(first, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        if not others:
+            raise
+        return os.open(others[0], os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _read(fd: int) -> frozenset[Mount]:
+    """What stands in an open mountinfo now (proc_pid_mountinfo(5))."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    text = b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
     found = set()
-    with open(_MOUNTINFO, "rb") as file:
-        # There may be thousands of mounts, and few of namespaces: the others are not taken apart.
-        lines = [line for line in file.read().split(b"\n") if b" net:[" in line]
-    for line in lines:
+    # There may be thousands of mounts, and few of namespaces: the others are not taken apart.
+    for line in [line for line in text.split(b"\n") if b" net:[" in line]:
         ident, _parent, _device, root, path, *rest = line.split(b" ")
         if root.startswith(b"net:[") and b"nsfs" in rest:
             found.add(Mount(ident.decode(), int(root[5:-1]), _unescape(path)))
@@ -54,10 +74,11 @@ class MountWatch:
     """Says when something was mounted or unmounted, at no cost in between: the kernel tells who polls mountinfo.
 
     A change is told once for each open file. So there are two: one to wait on, which others may poll, and one to ask.
+    They stay open, so that it goes on when the process gives its privileges up.
     """
 
     def __init__(self) -> None:
-        self._files = [os.open(_MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC) for _ in range(2)]
+        self._files = [_open() for _ in range(2)]
         self._poll = select.poll()
         self._poll.register(self._files[1], select.POLLPRI)
         self._first = True
@@ -70,6 +91,10 @@ class MountWatch:
         """Whether there was a change since this was asked last; always, when it is asked for the first time."""
         first, self._first = self._first, False
         return bool(self._poll.poll(0)) or first
+
+    def mounted(self) -> frozenset[Mount]:
+        """As the function of this name."""
+        return _read(self._files[1])
 
     def close(self) -> None:
         """Closes both files. Safe to call twice."""

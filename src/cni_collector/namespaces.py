@@ -5,20 +5,20 @@ All of it hangs on the cookie. An inode number means a namespace only at a given
 
 from __future__ import annotations
 
-import os
 import re
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from .events import Netns, Pod
-from .mounts import Mount, MountWatch, mounted, real_path
+from .mounts import Mount, MountWatch, real_path
 
 Known = tuple[Netns, str | None, Pod | None]
 """A namespace, its name, its pod."""
 
 _BOUND: Final = 1 << 16
 """Namespaces that facts are kept of: as many as the kernel side tracks."""
-_PROC: Final = re.compile(r"/proc/[0-9]+/(task/[0-9]+/)?ns/net")
+_PROC: Final = re.compile(r"/proc/(?:[0-9]+/task/)?([0-9]{1,9})/ns/net")
 
 
 class Namespaces(dict[int, Known]):
@@ -27,6 +27,7 @@ class Namespaces(dict[int, Known]):
     Attributes:
         host_inum: inode number of the host's namespace, which has neither name nor pod.
         watch: says when the mounts have changed.
+        where: tells which namespace a task is in now, by its tid.
         mounts_read: when they were read last, in nanoseconds of CLOCK_BOOTTIME.
     """
 
@@ -34,6 +35,7 @@ class Namespaces(dict[int, Known]):
         super().__init__()
         self.host_inum = 0
         self.watch: MountWatch | None = None
+        self.where: Callable[[int], Netns | None] = lambda _tid: None
         self.mounts_read = 0
         self._alive: dict[int, tuple[Netns, int]] = {}
         """By inode number: the namespace that has it, and since when, in nanoseconds of CLOCK_BOOTTIME."""
@@ -71,7 +73,7 @@ class Namespaces(dict[int, Known]):
         """Reads where namespaces are mounted, if that has changed. Names are given later, by `name`."""
         if self.watch and self.watch.changed():
             self.mounts_read = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-            self._mounts = mounted()
+            self._mounts = self.watch.mounted()
             self._unnamed = {mount for mount in self._mounts if mount.inum != self.host_inum}
 
     def name(self) -> None:
@@ -100,15 +102,13 @@ class Namespaces(dict[int, Known]):
     def at_path(self, path: str, when: int) -> Netns | None:
         """The namespace that a path led to then, if it lives still and that can be known.
 
-        Only mounts of namespaces and /proc/PID/ns/net are looked at: what else stands in an environment may be
-        anything, and waiting for it may take forever.
+        Only mounts of namespaces are looked at, and where the task is that /proc/PID/ns/net names: what else stands in
+        an environment may be anything, and waiting for it may take forever.
         """
         path = real_path(path)
-        if _PROC.fullmatch(path):
-            try:
-                return self.alive(os.stat(path).st_ino, when)
-            except OSError:
-                return None
+        if match := _PROC.fullmatch(path):
+            place = self.where(int(match[1]))
+            return place if place and self.alive(place.inum, when) == place else None
         for mount in self._mounts:
             if mount.path == path and (netns := self.alive(mount.inum, when)):
                 return netns

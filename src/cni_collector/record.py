@@ -64,6 +64,8 @@ STATE_READY: Final = 16
 """Offsets of the two fields of `struct state` that Python writes."""
 TRACKED: Final = struct.Struct("=QQIIQ")
 """`struct tracked`."""
+TASK_PLACE: Final = struct.Struct("=QII")
+"""`struct task_place`."""
 
 _ERRORS: Final = {**errno.errorcode, 35: "EDEADLK", 95: "EOPNOTSUPP", 524: "ENOTSUPP"}
 """Names of errors as the kernel's sources give them, where there are two, or Python has none."""
@@ -245,7 +247,7 @@ class Decoder:
                     event = NetnsExit(
                         time, netns, None, other, CAUSES[cause], None,
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
-                        entered_tid if entered_tid and entered_tid != tid else None,
+                        entered_tid=entered_tid if entered_tid and entered_tid != tid else None,
                     )  # fmt: skip
                 elif kind == DESTROY:
                     event = NetnsDestroy(

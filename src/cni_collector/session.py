@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import mmap
 import os
 import platform
@@ -31,7 +32,7 @@ from .hooks import EventTypes
 from .mounts import MountWatch
 from .record import CGROUP, LOST, STATE, STATE_EPOCH, STATE_READY, TYPES, Decoder
 from .ring import Ring, reader
-from .snapshot import boot_id, take
+from .snapshot import boot_id, place_of, take
 from .version import VERSION
 
 SCHEMA: Final = 1
@@ -72,6 +73,7 @@ class Session:
         wanted: types of event to report.
         tier: the only tier to try, or None for the best.
         ring_bytes: size of the ring buffer.
+        node: the machine's name, or None for its host name.
 
     Raises:
         CollectorError: nothing could be attached.
@@ -81,8 +83,9 @@ class Session:
         closed: nothing is open any more.
     """
 
-    def __init__(self, wanted: EventTypes, tier: str | None, ring_bytes: int) -> None:
+    def __init__(self, wanted: EventTypes, tier: str | None, ring_bytes: int, node: str | None) -> None:
         self.closed = False
+        self._node = node or platform.node()
         with contextlib.ExitStack() as opened:
             self._wanted = wanted
             self._attachment = tiers.attach(tier, wanted | ATTRIBUTION, ring_bytes)
@@ -111,6 +114,7 @@ class Session:
             watch = opened.enter_context(contextlib.closing(MountWatch()))
             self._epoll.register(watch, select.EPOLLPRI)
             self._namespaces.watch = watch
+            self._namespaces.where = functools.partial(place_of, loaded)
             self.opening = self._open(wanted)
             self._opened = opened.pop_all()
 
@@ -129,7 +133,7 @@ class Session:
             now,
             schema=SCHEMA,
             version=VERSION,
-            node=system.node,
+            node=self._node,
             boot_id=boot_id(),
             kernel=system.release,
             arch=system.machine,

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from .bpf import Object
 from .cni_cache import cached_pods
+from .errors import AttachError
 from .events import Event, Netns, NetnsFound, Pod
 from .hooks import ALL
 from .mounts import mounted
-from .record import CGROUP, CGROUP_RECORD, NETNS_RECORD, TRACKED, Decoder
+from .record import CGROUP, CGROUP_RECORD, NETNS_RECORD, TASK_PLACE, TRACKED, Decoder
 from .tiers import PROBE_RING, open_object
+
+_INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC
+"""Its inode number, PROC_PID_INIT_INO of linux/proc_ns.h."""
 
 
 class Found(NamedTuple):
@@ -129,6 +134,24 @@ def existing() -> list[Found]:
         loaded.load()
         loaded.program("cni_host").run()
         return take(loaded, Decoder())
+
+
+def place_of(loaded: Object, tid: int) -> Netns | None:
+    """The namespace that a task is in; None where it is gone, or cannot be found by its number.
+
+    The kernel alone is asked: /proc/PID/ns/net is only for those who may trace the process.
+
+    Args:
+        loaded: an object with the program `cni_where`.
+        tid: the task, in the initial pid namespace.
+    """
+    if os.stat("/proc/self/ns/pid").st_ino != _INITIAL_PID_NAMESPACE:
+        return None  # the number is another task's here
+    try:
+        places = loaded.program("cni_where").iterate(tid)
+    except AttachError:
+        return None
+    return next((Netns(cookie, inum) for cookie, inum, found in TASK_PLACE.iter_unpack(places) if found == tid), None)
 
 
 def boot_id() -> str:

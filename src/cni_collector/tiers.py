@@ -18,7 +18,7 @@ from .record import LOST, TYPES
 TRIALS: Final = {"fentry": "cni_fe_cleanup", "kprobe": "cni_kp_cleanup"}
 """One small program of a tier, to see whether the kernel has such hooks at all."""
 
-SNAPSHOT: Final = ("cni_host", "cni_snapshot", "cni_sweep")
+SNAPSHOT: Final = ("cni_host", "cni_snapshot", "cni_sweep", "cni_where")
 """Programs that are run, not attached."""
 
 OBJECT: Final = Path(__file__).with_name("cni.bpf.o")

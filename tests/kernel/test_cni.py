@@ -133,15 +133,20 @@ def test_empty_variables_say_nothing(watch: Watch) -> None:
 
 
 def test_arguments_too_long_for_the_kernel_side_come_from_proc(watch: Watch) -> None:
-    """While the process lives; afterwards what was cut is said, and the cut pair is not believed."""
+    """While it lives, for who may look there; otherwise what was cut is said, and the cut pair not believed."""
     args = b"CNI_ARGS=X=" + b"x" * 8000 + b";" + ARGS.encode()
-    pid = execute([*CALL[:5], args], SLEEP, "100")
-    start = watch.wait(lambda event: isinstance(event, CniStart) and event.pid == pid)
+    with watching("--user", "root") as privileged:
+        pid = execute([*CALL[:5], args], SLEEP, "100")
+        start, ordinary = (
+            one.wait(lambda event: isinstance(event, CniStart) and event.pid == pid) for one in (privileged, watch)
+        )
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     assert isinstance(start, CniStart)
     assert (start.environment, start.pod) == ("proc", POD)
     assert start.args == args.decode().removeprefix("CNI_ARGS=")
+    assert isinstance(ordinary, CniStart)
+    assert (ordinary.environment, ordinary.pod) == ("cut", None)
     os.kill(watch.pid, signal.SIGSTOP)
     pid = _run([*CALL[:5], b"CNI_ARGS=" + ARGS.encode() + b";X=" + b"x" * 8000])
     os.kill(watch.pid, signal.SIGCONT)

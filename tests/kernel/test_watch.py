@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from cni_collector import CollectorStop, NetnsCreate
+import cni_collector
+from cni_collector import CollectorStop, NetnsCreate, NetnsDestroy
 
 from .actors import CLONE_NEWNET, a_life, a_netns, act, refused, setns, storm
-from .watching import Watch, watching
+from .reachable import prefix
+from .watching import Scene, Watch, watching
 
 
 def test_a_closed_stdout_ends_it_quietly() -> None:
@@ -84,6 +87,87 @@ def test_tracefs_is_mounted_where_it_is_missing() -> None:
     )
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert "collector_stop" in done.stdout
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+@pytest.mark.parametrize(("options", "user"), [((), 65534), (("--user", "daemon"), 1), (("--user", "4242"), 4242)])
+def test_once_attached_it_is_an_ordinary_user_and_still_sees_everything(options: tuple[str, ...], user: int) -> None:
+    """No thread has a capability left, and none can be had again."""
+    with Watch(*options, "--prometheus", ":0", before=prefix()) as watch, a_netns() as (holder, cookie):
+        threads = [int(thread.name) for thread in Path(f"/proc/{watch.pid}/task").iterdir()]
+        assert len(threads) > 1
+        for thread in threads:
+            status = _status(thread)
+            assert status["Uid"].split() == status["Gid"].split() == [str(user)] * 4
+            assert status["Groups"] == ""
+            assert [status[f"Cap{which}"] for which in ("Inh", "Prm", "Eff", "Amb")] == ["0" * 16] * 4
+            assert status["NoNewPrivs"] == "1"
+        fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
+        watch.settle()
+        scene = Scene(watch)
+        pid, _ = act(lambda: storm(fd, 3))
+        os.close(fd)
+        named = a_named_netns(watch)
+        told = scene.story({"A": cookie}, {"mover": pid})
+        assert told == ["enter A setns mover prev=host", "exit A setns mover next=host"] * 3
+        assert watch.wait(lambda e: isinstance(e, NetnsDestroy) and e.netns is not None and e.netns.cookie == named)
+        assert watch.stop().lost == 0
+
+
+def a_named_netns(watch: Watch) -> int:
+    """The life of a namespace that has a name: its cookie."""
+    name = f"cni-test-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        watch.settle()
+        subprocess.run(["ip", "netns", "exec", name, "true"], check=True)
+        told = watch.wait(lambda e: e.name == f"/run/netns/{name}")
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+    assert told.netns
+    return told.netns.cookie
+
+
+def test_root_without_the_right_to_become_another_still_gives_its_capabilities_up() -> None:
+    kept = "-all,+bpf,+perfmon,+sys_admin"
+    command = ["setpriv", f"--bounding-set={kept}", sys.executable, "-m", "cni_collector", "watch", "-o", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        while int((status := _status(process.pid))["CapPrm"], 16):  # it has attached, and is about to
+            assert process.poll() is None
+        assert status["Uid"].split()[0] == "0"
+        process.terminate()
+        assert b"collector_stop" in process.stdout.read()
+    refused = subprocess.run([*command, "--user", "daemon"], capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr == "cni-collector: cannot go on as user daemon: Operation not permitted\n"
+
+
+def test_a_user_that_does_not_exist() -> None:
+    command = [sys.executable, "-m", "cni_collector", "watch", "--user", "no-such-user"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "there is no such user here" in done.stderr
+
+
+def test_a_user_that_cannot_read_the_package_is_refused_or_not_taken() -> None:
+    """As where it is installed in root's home: Python would fail to import what it needs later."""
+    hide = "mount -t tmpfs -o mode=700 none /mnt && mkdir /mnt/p && cp -r {} /mnt/p && "
+    package = Path(cni_collector.__file__).parent
+    command = hide.format(package) + 'cd / && PYTHONPATH=/mnt/p exec "$@"'
+    watch = [sys.executable, "-m", "cni_collector", "watch", "-o", "json", "--duration", "0.1"]
+    before = ["unshare", "-m", "sh", "-c", command, "sh"]
+    done = subprocess.run([*before, *watch, "--user", "daemon"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "install the package where that user may read it" in done.stderr
+    done = subprocess.run([*before, *watch], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
     assert "collector_stop" in done.stdout
 
 

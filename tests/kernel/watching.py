@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Self
 
 import msgspec
@@ -28,12 +28,18 @@ TIER = os.environ.get("CNI_TEST_TIER")
 
 
 class Watch:
-    """A running `watch`. Its events are read as they come, and kept."""
+    """A running `watch`. Its events are read as they come, and kept.
 
-    def __init__(self, *options: str) -> None:
+    Args:
+        options: of the command.
+        before: what stands before the command, and executes it in the end.
+    """
+
+    def __init__(self, *options: str, before: Sequence[str] = ()) -> None:
         tier = ["--tier", TIER] if TIER else []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "cni_collector", "watch", "-o", "json", *tier, *options], stdout=subprocess.PIPE
+            [*before, sys.executable, "-m", "cni_collector", "watch", "-o", "json", *tier, *options],
+            stdout=subprocess.PIPE,
         )
         assert self._process.stdout
         self._fd = self._process.stdout.fileno()

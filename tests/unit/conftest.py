@@ -28,8 +28,8 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSession]:
 
 @pytest.fixture
 def mountinfo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A file to be read in place of /proc/self/mountinfo."""
+    """A file to be read in place of /proc/1/mountinfo."""
     path = tmp_path / "mountinfo"
     path.write_bytes(ROOT)
-    monkeypatch.setattr(mounts, "_MOUNTINFO", str(path))
+    monkeypatch.setattr(mounts, "_MOUNTINFO", (str(path),))
     return path

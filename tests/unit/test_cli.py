@@ -83,11 +83,12 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Runs the command as the shell does, with real descriptors: `watch` writes to them without a buffer.
 
     What it does to the signals of the process ends with the test.
     """
+    monkeypatch.setattr(watch, "drop", lambda _user: None)  # the tests' own process is to keep its privileges
 
     def run_it(*arguments: str) -> Result:
         with pytest.raises(SystemExit) as ended:
@@ -155,6 +156,17 @@ def test_version(run: Run) -> None:
         "watch --container ./1f",
         "watch --container grün",
         "watch -o xml",
+        "watch --ring 3",
+        "watch --queue 10",
+        "watch --since 10m",
+        "watch --from x --since yesterday",
+        "watch --from x --since 10w",
+        "watch --from x --since 99999999999d",
+        "watch --from x --user nobody",
+        "watch --from x --tier fentry",
+        "watch --from x --prometheus :0",
+        "watch --prometheus 9464",
+        "watch --prometheus :99999",
         "list -o xml",
         "list extra",
         "list --cni -o xml",

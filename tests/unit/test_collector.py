@@ -79,13 +79,13 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None
 
 
 def test_options_reach_the_session(session: FakeSession) -> None:
-    with Collector(types=["netns_create"], tier="tracepoint", ring_bytes=mmap.PAGESIZE):
-        assert session.arguments == (frozenset({NetnsCreate}), "tracepoint", mmap.PAGESIZE)
+    with Collector(types=["netns_create"], tier="tracepoint", ring_bytes=mmap.PAGESIZE, node="n"):
+        assert session.arguments == (frozenset({NetnsCreate}), "tracepoint", mmap.PAGESIZE, "n")
 
 
 def test_by_default_everything_is_reported(session: FakeSession) -> None:
     with Collector() as collector:
-        assert session.arguments == (ALL, None, RING_BYTES)
+        assert session.arguments == (ALL, None, RING_BYTES, None)
         assert collector.name == "cni"
 
 

@@ -36,7 +36,7 @@ from cni_collector.events import (
 )
 
 # In the order of the design.
-COMMON = "type time netns prev next cause error pid tid ppid uid comm userns cgroup container_id pod_uid name pod"
+COMMON = "type time netns prev next cause error pid tid ppid uid comm userns cgroup container_id pod_uid name pod node"
 CALL = "command plugin parent cni_container_id ifname netns_path args traceparent environment"
 OWN: dict[type[Event], tuple[str, str]] = {  # type, and the fields that only it has
     NetnsCreate: ("netns_create", ""),
@@ -49,7 +49,7 @@ OWN: dict[type[Event], tuple[str, str]] = {  # type, and the fields that only it
     CniStart: ("cni_start", CALL),
     CniEnd: ("cni_end", f"{CALL} duration_ns exit_code signal"),
     Lost: ("lost", "count by_type missed"),
-    CollectorStart: ("collector_start", "schema version node boot_id kernel arch tier host_netns missing"),
+    CollectorStart: ("collector_start", "schema version boot_id kernel arch tier host_netns missing"),
     CollectorStop: ("collector_stop", "events lost missed"),
 }
 NUMBERS = st.integers(1, 2**64 - 1)

@@ -17,6 +17,10 @@ def _events(first: int, count: int) -> list[Event]:
     return [NetnsEnter(f"{number:08}") for number in range(first, first + count)]
 
 
+def export(exporter: FileExporter, events: list[Event]) -> None:
+    exporter.deliver(exporter.prepare(events))
+
+
 def _read(path: Path) -> list[str]:
     return [msgspec.json.decode(line, type=AnyEvent).time for line in path.read_bytes().splitlines()]
 
@@ -29,7 +33,7 @@ def test_what_a_file_holds_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "events.json"
     for first in (0, 10):
         exporter = FileExporter(path)
-        exporter.export(_events(first, 10))
+        export(exporter, _events(first, 10))
         exporter.close()
     assert _read(path) == _times(_events(0, 20))
 
@@ -40,7 +44,7 @@ def test_rotation(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "events.json"
     exporter = FileExporter(path, max_bytes=2000, keep=keep)
     for first in range(0, 200, 10):
-        exporter.export(_events(first, 10))
+        export(exporter, _events(first, 10))
     exporter.close()
     files = [path, *(path.with_name(f"events.json.{number}") for number in range(1, keep + 1))]
     assert sorted(tmp_path.iterdir()) == sorted(files)
@@ -52,8 +56,8 @@ def test_rotation(tmp_path: Path, keep: int) -> None:
 def test_a_batch_larger_than_the_limit_is_not_split(tmp_path: Path) -> None:
     path = tmp_path / "events.json"
     exporter = FileExporter(path, max_bytes=100, keep=2)
-    exporter.export(_events(0, 50))
-    exporter.export(_events(50, 50))
+    export(exporter, _events(0, 50))
+    export(exporter, _events(50, 50))
     exporter.close()
     assert _read(path) == _times(_events(50, 50))
     assert _read(tmp_path / "events.json.1") == _times(_events(0, 50))
@@ -62,20 +66,28 @@ def test_a_batch_larger_than_the_limit_is_not_split(tmp_path: Path) -> None:
 def test_replay_leaves_out_what_is_no_event_and_says_so(tmp_path: Path) -> None:
     path = tmp_path / "events.json"
     exporter = FileExporter(path)
-    exporter.export(_events(0, 1000))
+    export(exporter, _events(0, 1000))
     exporter.close()
     with path.open("ab") as file:
         file.write(b'{"type":"netns_enter"}\nrubbish\n{"type":"unknown","time":"x"}\n\xff\n' + b"[" * 5000 + b"\n")
-    replay = Replay(str(path))
-    assert [event.time for batch in replay.batches() for event in batch] == _times(_events(0, 1000))
+    batches = Replay(str(path)).batches()
+    assert [event for _ in range(2) for event in next(batches)] == _events(0, 1000)
     with pytest.raises(CollectorError, match=r"5 lines of .* are no events"):
-        replay.check()
+        next(batches)
+
+
+def test_replay_begins_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "events.json"
+    exporter = FileExporter(path)
+    export(exporter, _events(0, 20))
+    exporter.close()
+    assert list(Replay(str(path), since="00000007").batches()) == [_events(7, 13)]
 
 
 def test_replay_can_be_stopped(tmp_path: Path) -> None:
     path = tmp_path / "events.json"
     exporter = FileExporter(path)
-    exporter.export(_events(0, 2000))
+    export(exporter, _events(0, 2000))
     exporter.close()
     replay = Replay(str(path))
     batches = replay.batches()
@@ -83,7 +95,6 @@ def test_replay_can_be_stopped(tmp_path: Path) -> None:
     replay.stop()
     assert list(batches) == []
     assert first == _events(0, len(first))
-    replay.check()
 
 
 def test_a_file_that_cannot_be_read() -> None:

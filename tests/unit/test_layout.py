@@ -25,6 +25,7 @@ LAYOUTS = {  # the fields in the order of the format; those that Python reads as
     "lost": (record.LOST, "count"),
     "state": (record.STATE, "host_cookie host_inum cgroup_epoch ready"),
     "tracked": (record.TRACKED, "net born inum userns reported"),
+    "task_place": (record.TASK_PLACE, "cookie inum tid"),
 }
 
 
@@ -67,6 +68,7 @@ def test_sizes_by_which_records_are_told_apart_and_maps_are_read() -> None:
     assert record.CGROUP_RECORD.size == BTF.fields("cgroup_record")["names"].offset
     assert record.LOST.size == BTF.size("lost")
     assert record.TRACKED.size == BTF.size("tracked")
+    assert record.TASK_PLACE.size == BTF.size("task_place")
     assert record.STATE.size <= BTF.size("state")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -317,19 +316,16 @@ def test_a_path_that_others_mounted_over_meanwhile_leads_to_the_one_of_that_time
     assert mounts.known.at_path("/run/netns/blue", 18) == OLD
 
 
-@pytest.mark.parametrize("form", ["/proc/{pid}/ns/net", "/proc/{pid}/task/{tid}/ns/net"])
-def test_a_path_of_a_process_leads_to_where_it_is(known: Namespaces, form: str) -> None:
-    path = form.format(pid=os.getpid(), tid=threading.get_native_id())
+@pytest.mark.parametrize("path", ["/proc/7/ns/net", "/proc/6/task/7/ns/net"])
+def test_a_path_of_a_task_leads_to_where_it_is(known: Namespaces, path: str) -> None:
+    known.where = {7: OLD}.get
     assert known.at_path(path, 10) is None, "the host's, or not known"
-    here = Netns(10, os.stat("/proc/self/ns/net").st_ino)
-    known.born(here, 10)
-    assert known.at_path(path, 10) == here
-    assert known.at_path(path, 9) is None
-
-
-def test_a_process_that_is_gone_leads_nowhere(known: Namespaces) -> None:
+    known.born(YOUNG, 5)
+    assert known.at_path(path, 10) is None, "another has its inode number"
     known.born(OLD, 10)
-    assert known.at_path(f"/proc/{2**22 + 1}/ns/net", 10) is None
+    assert known.at_path(path, 10) == OLD
+    assert known.at_path(path, 9) is None
+    assert known.at_path("/proc/8/ns/net", 10) is None, "there is no such task"
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,15 @@ class Slow:
         self.go = threading.Semaphore(0)
         self.busy = threading.Semaphore(0)
         self.got: list[Event] = []
-        self.error: OSError | None = None
+        self.prepared = 0
+        self.error: Exception | None = None
         self.closed = threading.Event()
 
-    def export(self, events: list[Event]) -> None:
+    def prepare(self, events: list[Event]) -> list[Event]:
+        self.prepared += 1
+        return events
+
+    def deliver(self, events: list[Event]) -> None:
         self.busy.release()
         self.go.acquire()
         if self.error:
@@ -51,7 +56,7 @@ def test_everything_is_delivered_in_order(slow: Slow) -> None:
         relay.offer(BATCH)
     relay.close(30)
     assert slow.got == BATCH * 3
-    assert (relay.exported, relay.dropped, relay.waiting, said) == (6, 0, 0, [])
+    assert (relay.delivered, relay.dropped, relay.waiting, said) == (6, 0, 0, [])
     assert slow.closed.is_set()
 
 
@@ -64,29 +69,68 @@ def test_what_finds_no_room_is_dropped_at_once(slow: Slow) -> None:
     assert (relay.waiting, relay.dropped) == (4, 6)
     slow.go.release(2)
     relay.close(30)
-    assert (relay.exported, relay.dropped, relay.waiting) == (4, 6, 0)
+    assert (relay.delivered, relay.dropped, relay.waiting) == (4, 6, 0)
 
 
-def test_what_fails_is_counted_and_told_once(slow: Slow) -> None:
+def test_what_cannot_be_delivered_now_waits_and_is_told_once(slow: Slow) -> None:
+    said: list[str] = []
+    relay = Relay(slow, said.append, limit=3)
+    slow.error = OSError("nobody there")
+    slow.go.release(2)
+    relay.offer(BATCH)
+    for _ in range(3):
+        slow.busy.acquire()  # it is tried again
+    relay.offer(BATCH)  # finds no room
+    slow.error = None
+    slow.go.release()
+    relay.close(30)
+    assert slow.got == BATCH
+    assert slow.prepared == 1
+    assert (relay.delivered, relay.dropped, relay.waiting) == (2, 2, 0)
+    assert said == [
+        "slow: nobody there; events wait until it works again",
+        "slow: works again; 2 events were dropped so far",
+    ]
+
+
+def test_what_can_never_be_delivered_is_dropped_and_the_next_is_not(slow: Slow) -> None:
     said: list[str] = []
     relay = Relay(slow, said.append)
-    slow.error = OSError(28, "No space left on device")
-    slow.go.release(2)
-    relay.offer(BATCH)
-    relay.offer(BATCH)
-    for _ in range(2):
-        slow.busy.acquire()
+    slow.error = ValueError("what is this?")
+    slow.go.release()
     relay.offer(BATCH)
     slow.busy.acquire()
+    relay.offer(BATCH[:1])
+    slow.busy.acquire()
     slow.error = None
-    slow.go.release(2)
-    relay.offer(BATCH)
+    slow.go.release()
     relay.close(30)
-    assert (relay.exported, relay.dropped) == (4, 4)
-    assert said == [
-        "slow: [Errno 28] No space left on device; events are dropped until it works again",
-        "slow: works again; 4 events were dropped so far",
-    ]
+    assert slow.got == BATCH[:1]
+    assert (relay.delivered, relay.dropped) == (1, 2)
+    assert said == ["slow: what is this?; 2 events are dropped"]
+
+
+def test_at_the_end_it_is_tried_until_the_time_is_over(slow: Slow) -> None:
+    relay = Relay(slow, lambda _: None)
+    slow.error = OSError("nobody there")
+    slow.go.release(1000)
+    relay.offer(BATCH)
+    slow.busy.acquire()
+    relay.close(0.5)
+    assert (relay.delivered, relay.dropped, relay.waiting) == (0, 2, 0)
+    assert slow.closed.wait(30), "the thread ends, too"
+
+
+def test_a_dead_exporter_takes_no_time_from_another(slow: Slow) -> None:
+    dead, alive = Slow(), slow
+    relays = [Relay(exporter, lambda _: None) for exporter in (dead, alive)]
+    alive.go.release(2)
+    for relay in relays:
+        relay.offer(BATCH)
+    close_all(relays, 0.5)
+    assert [relay.delivered for relay in relays] == [0, 2]
+    assert alive.closed.is_set()
+    dead.go.release(1000)
 
 
 def test_closing_waits_no_longer_than_it_may(slow: Slow) -> None:
@@ -96,5 +140,5 @@ def test_closing_waits_no_longer_than_it_may(slow: Slow) -> None:
         relay.offer(BATCH)
         other.offer(BATCH)
     close_all([relay, other], 0.05)
-    assert (relay.dropped, relay.exported, relay.waiting) == (6, 0, 0)
+    assert (relay.dropped, relay.delivered, relay.waiting) == (6, 0, 0)
     assert other.dropped == 6

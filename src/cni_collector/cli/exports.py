@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import click
 
@@ -13,10 +14,11 @@ from ..collector import Collector
 from ..errors import CollectorError
 from ..events import Event
 from ..exporters.file import FileExporter
-from ..exporters.relay import Relay, close_all
+from ..exporters.relay import Exporter, Relay, close_all
 
 FLUSH: Final = 5.0
 """Seconds that all exporters together have, at the end, to deliver what waits."""
+NO_NATS: Final = "cannot speak to NATS: nats-py is not installed; pip install 'cni-collector[nats]'"
 
 
 def listen_address(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, int] | None:
@@ -30,9 +32,14 @@ def listen_address(_context: click.Context, _option: click.Parameter, value: str
 
 
 class Exports:
-    """Starts exporters, feeds them, and closes them at the end of the block."""
+    """Starts exporters, feeds them, and closes them at the end of the block.
 
-    def __init__(self) -> None:
+    Args:
+        queue: events that may wait for each.
+    """
+
+    def __init__(self, queue: int) -> None:
+        self._queue = queue
         self._relays: list[Relay] = []
         self._of_all: list[Relay] = []
         self._of_chosen: list[Relay] = []
@@ -43,8 +50,7 @@ class Exports:
             exporter = FileExporter(path, max_bytes, keep)
         except OSError as error:
             raise CollectorError(f"cannot write to {path}: {error.strerror}") from error
-        self._of_chosen.append(Relay(exporter, _say))
-        self._relays.append(self._of_chosen[-1])
+        self._start(exporter, self._of_chosen)
 
     def prometheus(self, collector: Collector, address: str, port: int) -> None:
         """Serves metrics of all events."""
@@ -59,21 +65,36 @@ class Exports:
         except OSError as error:
             raise CollectorError(f"cannot serve metrics on {address}:{port}: {error.strerror}") from error
         exporter.relays = self._relays
-        self._of_all.append(Relay(exporter, _say))
-        self._relays.append(self._of_all[-1])
+        self._start(exporter, self._of_all)
         _say(f"metrics are on http://{address}:{exporter.port}/metrics")
 
     def otlp(self, url: str) -> None:
         """Sends all events, and CNI calls as spans."""
         try:
-            from ..exporters.otlp import OtlpLogs, OtlpSpans  # here: it is an optional part of the package
+            from ..exporters.otlp import OtlpLogs, OtlpSpans, check_environment  # here: it is optional, too
         except ImportError:
             raise CollectorError(
                 "cannot send by OTLP: the OpenTelemetry SDK is not installed; pip install 'cni-collector[otlp]'"
             ) from None
-        for exporter in (OtlpLogs(url), OtlpSpans(url)):
-            self._of_chosen.append(Relay(exporter, _say))
-            self._relays.append(self._of_chosen[-1])
+        check_environment()
+        if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+            _say("nothing is sent by OTLP: OTEL_SDK_DISABLED is set")
+            return
+        self._start(OtlpLogs(url), self._of_chosen)
+        self._start(OtlpSpans(url), self._of_chosen)
+
+    def nats(self, url: str) -> None:
+        """Publishes the events that are asked for in the stream of a cluster."""
+        try:
+            from ..exporters.nats import NatsExporter  # here: it is optional, too
+        except ImportError:
+            raise CollectorError(NO_NATS) from None
+        self._start(NatsExporter(url), self._of_chosen)
+
+    def _start(self, exporter: Exporter[Any], fed: list[Relay]) -> None:
+        relay = Relay(exporter, _say, self._queue)
+        self._relays.append(relay)
+        fed.append(relay)
 
     def all(self, events: list[Event]) -> None:
         """Offers what was read."""

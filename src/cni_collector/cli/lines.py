@@ -61,19 +61,25 @@ class JsonLines:
 
 
 class TableLines:
-    """Aligned columns. A CNI call is one with its plugin's name in place of the task's, below the call that made it."""
+    """Aligned columns. A CNI call is one with its plugin's name in place of the task's, below the call that made it.
 
-    header = header(_COLUMNS).encode() + b"\n"
+    Args:
+        nodes: whether a column says on which machine it was.
+    """
 
-    def __init__(self) -> None:
-        self._depths: dict[int, int] = {}
-        """Of the calls under way, by pid: how deep they are nested."""
+    def __init__(self, nodes: bool = False) -> None:
+        self._columns = (Column("NODE", 20), *_COLUMNS) if nodes else _COLUMNS
+        self._nodes = nodes
+        self.header = header(self._columns).encode() + b"\n"
+        self._depths: dict[tuple[str | None, int], int] = {}
+        """Of the calls under way, by node and pid: how deep they are nested."""
 
     def form(self, events: list[Event]) -> bytes:
         return "".join(f"{self._line(event)}\n" for event in events).encode()
 
     def _line(self, event: Event) -> str:
         cells = [
+            *([event.node or ""] if self._nodes else []),
             event.time[11:26],
             event.type,
             _name(event.netns),
@@ -82,14 +88,15 @@ class TableLines:
             self._plugin(event) if isinstance(event, CniCall) else event.comm or "",
             " ".join(f"{key}={value}" for key, value in _details(event)),
         ]
-        return row(_COLUMNS, cells, _COLOURS.get(event.type) if sys.stdout.isatty() else None, coloured=1)
+        colour = _COLOURS.get(event.type) if sys.stdout.isatty() else None
+        return row(self._columns, cells, colour, coloured=1 + self._nodes)
 
     def _plugin(self, call: CniCall) -> str:
         depth = 0
         if isinstance(call, CniStart) and call.pid is not None:
-            depth = self._depths[call.pid] = self._depths.get(call.parent or 0, -1) + 1
+            depth = self._depths[call.node, call.pid] = self._depths.get((call.node, call.parent or 0), -1) + 1
         elif isinstance(call, CniEnd) and call.pid is not None:
-            depth = self._depths.pop(call.pid, 0)
+            depth = self._depths.pop((call.node, call.pid), 0)
         return "  " * depth + posixpath.basename(call.plugin or call.comm or "")
 
 

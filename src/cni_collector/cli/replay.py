@@ -1,21 +1,63 @@
-"""Events out of a file that `watch -o json` has written."""
+"""Events that were: out of a file, or out of the stream of a cluster."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import itertools
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import click
 import msgspec
 
 from ..errors import CollectorError
 from ..events import AnyEvent, Event
+from .exports import NO_NATS
 
 _BATCH: Final = 512
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class Source(Protocol):
+    """What events are read from."""
+
+    def batches(self) -> Iterator[list[Event]]:
+        """The events, in lists."""
+
+    def stop(self) -> None:
+        """Ends `batches` soon. Safe in a signal handler, and from any thread."""
+
+
+def moment(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """The callback of `--since`: the time as events have it."""
+    if value is None:
+        return None
+    if ago := re.fullmatch("([0-9]+)([smhd])", value):
+        try:
+            then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        except OverflowError:
+            raise click.BadParameter(f"{value!r} is before all time") from None
+    else:
+        try:
+            then = datetime.datetime.fromisoformat(value).astimezone(datetime.UTC)
+        except (ValueError, OverflowError):
+            raise click.BadParameter(f"{value!r} is no time: write 10m (or s, h, d), or 2026-01-31T12:00:00Z") from None
+    return then.strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+
+
+def replay(source: str, since: str | None) -> Source:
+    """Opens what `--from` names."""
+    if not re.match("(nats|tls|wss?)://", source):
+        return Replay(source, since)
+    try:
+        from .cluster import ClusterStream  # here: it needs an optional part of the package
+    except ImportError:
+        raise CollectorError(NO_NATS) from None
+    return ClusterStream(source, since)
 
 
 class Replay:
@@ -23,16 +65,18 @@ class Replay:
 
     Args:
         path: the file; `-` is stdin.
+        since: time from which on, as events have it; all, if None.
 
     Attributes:
         bad: lines that are no events.
         stopped: nothing more is wanted.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, since: str | None = None) -> None:
         self.bad = 0
         self.stopped = False
         self._path = path
+        self._since = since or ""
         self._decoder = msgspec.json.Decoder(AnyEvent)
 
     def stop(self) -> None:
@@ -43,7 +87,7 @@ class Replay:
         """The events, in lists.
 
         Raises:
-            CollectorError: the file cannot be read.
+            CollectorError: the file cannot be read, or holds lines that are no events: which is said at the end.
         """
         try:
             with contextlib.nullcontext(sys.stdin.buffer) if self._path == "-" else Path(self._path).open("rb") as file:
@@ -52,22 +96,18 @@ class Replay:
                         yield batch
         except OSError as error:
             raise CollectorError(f"cannot read {self._path}: {error.strerror}") from error
-
-    def _events(self, lines: list[bytes]) -> Iterator[Event]:
-        for line in lines:
-            try:
-                yield self._decoder.decode(line)
-            except (msgspec.MsgspecError, ValueError, RecursionError):
-                self.bad += 1
-
-    def check(self) -> None:
-        """Says what could not be read.
-
-        Raises:
-            CollectorError: something could not.
-        """
         if self.bad:
             raise CollectorError(
                 f"{self.bad} lines of {click.format_filename(self._path)} are no events, and were left out: "
                 "give a file that `cni-collector watch -o json` has written"
             )
+
+    def _events(self, lines: list[bytes]) -> Iterator[Event]:
+        for line in lines:
+            try:
+                event = self._decoder.decode(line)
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                self.bad += 1
+                continue
+            if event.time >= self._since:
+                yield event

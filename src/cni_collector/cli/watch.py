@@ -12,13 +12,15 @@ from pathlib import Path
 
 import click
 
-from ..collector import Collector
+from ..collector import RING_BYTES, Collector
 from ..events import NetnsCreateFailed, NetnsEnterFailed, type_name
+from ..exporters.relay import QUEUE
 from ..hooks import ALL, CNI_EVENTS, TIERS
+from ..privileges import drop
 from .exports import Exports, listen_address
 from .filters import ALWAYS, Filters, PodName, container_prefixes, first, pod_names
 from .lines import JsonLines, Lines, TableLines
-from .replay import Replay
+from .replay import Source, moment, replay
 
 _TYPES = sorted(map(type_name, ALL))
 _FAILED = {type_name(kind) for kind in (NetnsCreateFailed, NetnsEnterFailed)}
@@ -74,10 +76,40 @@ _CNI = set(map(type_name, CNI_EVENTS))
     help="Let events gather for so long; 0 writes each at once.",
 )
 @click.option(
+    "--ring",
+    "ring_megabytes",
+    type=click.Choice(["1", "2", "4", "8", "16", "32", "64"]),
+    default=str(RING_BYTES >> 20),
+    show_default=True,
+    metavar="MB",
+    help="Size of the kernel's ring buffer, 1 to 64: 4 have room for 37,000 events while the reader is away.",
+)
+@click.option(
+    "--node",
+    envvar="CNI_COLLECTOR_NODE",
+    show_envvar=True,
+    metavar="NAME",
+    help="What this machine is called. Default: its host name.",
+)
+@click.option(
+    "--user",
+    metavar="USER",
+    help="Once attached, go on as this user (name or number), without capabilities. "
+    "root keeps everything. Default: nobody; with --file, which has to be rotated, root.",
+)
+@click.option(
     "--from",
     "source",
-    metavar="FILE",
-    help="Show what a file holds that -o json or --file has written, instead of what happens now; - is stdin.",
+    metavar="SOURCE",
+    help="Show what was, instead of what happens now: a FILE that -o json or --file has written (- is stdin), "
+    "or what the nodes of a cluster have sent to nats://HOST:PORT and go on sending.",
+)
+@click.option(
+    "--since",
+    callback=moment,
+    metavar="TIME",
+    help="With --from: only what happened since: 10m, 2h or 2026-01-31T12:00:00Z. Default: a file whole, a cluster "
+    "from now on.",
 )
 @click.option("--file", "path", type=click.Path(dir_okay=False), metavar="PATH", help="Append JSON lines to this file.")
 @click.option(
@@ -92,6 +124,13 @@ _CNI = set(map(type_name, CNI_EVENTS))
     "--file-keep", type=click.IntRange(min=0), default=5, show_default=True, metavar="N", help="Older files to keep."
 )
 @click.option(
+    "--nats",
+    envvar="CNI_COLLECTOR_NATS",
+    show_envvar=True,
+    metavar="URL",
+    help="Publish events in NATS JetStream, as nats://HOST:4222; their subjects are cni.NODE.TYPE.",
+)
+@click.option(
     "--otlp",
     "receiver",
     metavar="URL",
@@ -103,6 +142,14 @@ _CNI = set(map(type_name, CNI_EVENTS))
     callback=listen_address,
     metavar="[ADDR]:PORT",
     help="Serve metrics of all events there, whatever else is filtered. Without ADDR: 127.0.0.1.",
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(min=1000),
+    default=QUEUE,
+    show_default=True,
+    metavar="N",
+    help="Events that may wait for --file, --nats and --otlp each; 1,000 take 0.6 MB.",
 )
 def watch(
     output: str | None,
@@ -117,12 +164,18 @@ def watch(
     duration: float | None,
     count: int | None,
     coalesce: float,
+    ring_megabytes: str,
+    node: str | None,
+    user: str | None,
     source: str | None,
+    since: str | None,
     path: str | None,
     file_size: int,
     file_keep: int,
+    nats: str | None,
     receiver: str | None,
     metrics: tuple[str, int] | None,
+    queue: int,
 ) -> None:
     """Show what happens to network namespaces and in CNI plugins, as it happens.
 
@@ -133,6 +186,8 @@ def watch(
       cni-collector watch --failed
       cni-collector watch --pod shop/web-0
       cni-collector watch -o json --type netns_create --type netns_destroy
+      cni-collector watch --prometheus :9464 --nats nats://10.0.0.5:4222 -o none
+      cni-collector watch --from nats://10.0.0.5:4222 --since 10m --failed
     """  # noqa: D301 - click wants the very character
     wanted = set(types or _TYPES)
     if failed is not None:
@@ -144,43 +199,56 @@ def watch(
     all_types = source is not None or metrics is not None
     types_left = frozenset(wanted if all_types else ())
     filters = Filters(frozenset(pid), frozenset(netns), pods, containers, types_left)
-    if source is not None and (tier or metrics):
-        raise click.UsageError("--from shows what was: --tier and --prometheus are for what happens now")
-    events: Collector | Replay
+    if source is not None and (tier or metrics or user):
+        raise click.UsageError("--from shows what was: --tier, --user and --prometheus are for what happens now")
+    if source is None and since:
+        raise click.UsageError("--since goes with --from: without it everything is shown from now on")
+    collector = None
+    events: Source
     if source is not None:
-        events = Replay(source)
+        events = replay(source, since)
     else:
-        events = Collector("cni", types=_TYPES if all_types else wanted, tier=tier, coalesce=coalesce / 1000)
-    with Exports() as exports:
+        events = collector = Collector(
+            "cni",
+            types=_TYPES if all_types else wanted,
+            tier=tier,
+            ring_bytes=int(ring_megabytes) << 20,
+            coalesce=coalesce / 1000,
+            node=node,
+        )
+    with contextlib.ExitStack() as stack:
+        stack.callback(events.stop)
+        if collector:
+            collector.start()
+            if user or not path:
+                drop(user)  # first of all: threads and files are to be the user's
+        exports = stack.enter_context(Exports(queue))
         if path:
             exports.file(Path(path), file_size * 1_000_000, file_keep)
+        if nats:
+            exports.nats(nats)
         if receiver is not None:
             exports.otlp(receiver.rstrip("/"))
-        if metrics:
-            assert isinstance(events, Collector)
-            exports.prometheus(events, *metrics)
-        if isinstance(events, Collector):
-            events.start()
-        with _stopped_by_signals(events, duration):
-            try:
-                _write(events, filters, exports, _lines(output, path), count)
-            except BrokenPipeError:
-                pass  # whoever read us has gone: an end, not a failure
-            finally:
-                events.stop()
-    if isinstance(events, Replay):
-        events.check()
+        if collector and metrics:
+            exports.prometheus(collector, *metrics)
+        stack.enter_context(_stopped_by_signals(events, duration))
+        try:
+            _write(events, filters, exports, _lines(output, path, source), count)
+        except BrokenPipeError:
+            pass  # whoever read us has gone: an end, not a failure
 
 
-def _lines(output: str | None, path: str | None) -> Lines | None:
+def _lines(output: str | None, path: str | None, source: str | None) -> Lines | None:
     """What is written to stdout."""
     if output == "none" or (output is None and path):
         return None
-    return JsonLines() if output == "json" or (output is None and not sys.stdout.isatty()) else TableLines()
+    if output == "json" or (output is None and not sys.stdout.isatty()):
+        return JsonLines()
+    return TableLines(nodes=source is not None and "://" in source)
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(events: Collector | Replay, duration: float | None) -> Iterator[None]:
+def _stopped_by_signals(events: Source, duration: float | None) -> Iterator[None]:
     """Signals stop the events, by a thread that is woken by them.
 
     A handler alone will not do: where the signal comes just before this thread goes to sleep, so does its handler.
@@ -208,9 +276,7 @@ def _stopped_by_signals(events: Collector | Replay, duration: float | None) -> I
         os.close(woken)
 
 
-def _write(
-    events: Collector | Replay, filters: Filters, exports: Exports, lines: Lines | None, count: int | None
-) -> None:
+def _write(events: Source, filters: Filters, exports: Exports, lines: Lines | None, count: int | None) -> None:
     if lines:
         _put(lines.header)
     left = count

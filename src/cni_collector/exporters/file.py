@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ..events import Event
 class FileExporter:
     """Appends to a file. When it would grow too large it is renamed to `PATH.1`, the older ones to `PATH.2` and so on.
 
-    A line is written whole or not at all, also where the disk is full.
+    A line is written whole or not at all, also where the disk is full: then it waits for room.
 
     Args:
         path: the file; what it holds is kept.
@@ -21,7 +22,7 @@ class FileExporter:
         keep: how many older files are kept.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: it cannot be opened, or not be rotated.
     """
 
     def __init__(self, path: Path, max_bytes: int = 0, keep: int = 5) -> None:
@@ -31,13 +32,18 @@ class FileExporter:
         self._keep = keep
         self._encoder = msgspec.json.Encoder()
         self._open()
+        if max_bytes and not os.access(path.parent, os.W_OK | os.X_OK):
+            os.close(self._fd)
+            raise PermissionError(errno.EACCES, "the directory is not this user's to rename files in")
 
     def _open(self) -> None:
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         self._size = os.fstat(self._fd).st_size
 
-    def export(self, events: list[Event]) -> None:
-        lines = self._encoder.encode_lines(events)
+    def prepare(self, events: list[Event]) -> bytes:
+        return self._encoder.encode_lines(events)
+
+    def deliver(self, lines: bytes) -> None:
         if self._max_bytes and self._size and self._size + len(lines) > self._max_bytes:
             self._rotate()
         rest = memoryview(lines)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import calendar
+import logging
+import os
 import posixpath
 import time
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+import requests
 from opentelemetry import trace
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
@@ -21,8 +24,10 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
+from ..errors import CollectorError
 from ..events import CniCall, CniEnd, CniStart, CollectorStart, Event, Lost
 from ..version import VERSION
+from .idents import Idents
 
 PREFIX: Final = "cni_collector"
 """Of the names that OpenTelemetry has none for: of attributes, and of events (`cni_collector.netns_create`)."""
@@ -41,6 +46,30 @@ _SEMANTIC: Final = {
 }
 """Fields that semantic conventions have a name for."""
 _ELSEWHERE: Final = {"type", "time", "pod", "pod_uid"}
+
+_PROTOCOL: Final = "http/protobuf"
+_LATER: Final = (408, 429)
+"""Statuses of HTTP by which a receiver that can be asked again refuses; other refusals (4xx) are for good."""
+logging.getLogger("opentelemetry").addHandler(logging.NullHandler())  # what fails is told by the relay, once
+
+
+class RefusedError(Exception):
+    """The receiver will never take what it was sent."""
+
+
+def check_environment() -> None:
+    """Sees that nothing is asked for that is not to be had.
+
+    Raises:
+        CollectorError: a variable asks for another protocol.
+    """
+    for signal in ("", "LOGS_", "TRACES_"):
+        name = f"OTEL_EXPORTER_OTLP_{signal}PROTOCOL"
+        if os.environ.get(name, _PROTOCOL) != _PROTOCOL:
+            raise CollectorError(
+                f"cannot send by OTLP over {os.environ[name]}, as {name} has it: "
+                f"set that to {_PROTOCOL}, which receivers take on port 4318"
+            )
 
 
 def nanoseconds(moment: str) -> int:
@@ -75,6 +104,27 @@ def _resource(start: CollectorStart | None) -> Resource:
     return Resource.create({}).merge(own).merge(OTELResourceDetector().detect())
 
 
+class _Answers(requests.Session):
+    """Remembers what a receiver has answered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.status: int | None = None
+
+    def send(self, *arguments: Any, **options: Any) -> requests.Response:
+        self.status = None
+        answer = super().send(*arguments, **options)
+        self.status = answer.status_code
+        return answer
+
+    def failure(self) -> Exception:
+        """Why nothing was delivered: to be tried again, or not."""
+        if self.status is None:
+            return OSError("the receiver does not answer")
+        told = f"the receiver answers with HTTP status {self.status}"
+        return RefusedError(told) if 400 <= self.status < 500 and self.status not in _LATER else OSError(told)
+
+
 class OtlpLogs:
     """Sends every event as a log record with an event name.
 
@@ -84,17 +134,22 @@ class OtlpLogs:
 
     def __init__(self, url: str) -> None:
         self.name = "otlp logs"
-        self._exporter = OTLPLogExporter(endpoint=f"{url}/v1/logs" if url else None)
+        self._answers = _Answers()
+        self._exporter = OTLPLogExporter(endpoint=f"{url}/v1/logs" if url else None, session=self._answers)
         self._resource = _resource(None)
+        self._idents = Idents()
 
-    def export(self, events: list[Event]) -> None:
+    def prepare(self, events: list[Event]) -> list[ReadableLogRecord]:
         records = []
         for event in events:
             if isinstance(event, CollectorStart):
                 self._resource = _resource(event)
             records.append(self._record(event))
+        return records
+
+    def deliver(self, records: list[ReadableLogRecord]) -> None:
         if self._exporter.export(records) is not LogRecordExportResult.SUCCESS:
-            raise OSError("the receiver of log records does not answer, or refuses")
+            raise self._answers.failure()
 
     def _record(self, event: Event) -> ReadableLogRecord:
         moment = nanoseconds(event.time)
@@ -104,7 +159,7 @@ class OtlpLogs:
             observed_timestamp=moment,
             severity_number=SeverityNumber.WARN if warn else SeverityNumber.INFO,
             event_name=f"{PREFIX}.{event.type}",
-            attributes=attributes(event),
+            attributes={**attributes(event), "log.record.uid": self._idents.next()},
         )
         return ReadableLogRecord(record, self._resource, _SCOPE)
 
@@ -121,7 +176,8 @@ class OtlpSpans:
 
     def __init__(self, url: str) -> None:
         self.name = "otlp spans"
-        self._exporter = OTLPSpanExporter(endpoint=f"{url}/v1/traces" if url else None)
+        self._answers = _Answers()
+        self._exporter = OTLPSpanExporter(endpoint=f"{url}/v1/traces" if url else None, session=self._answers)
         self._ended = _Ended()
         self._tracer = self._tracer_of(None)
         self._open: dict[int, trace.Span] = {}
@@ -132,7 +188,7 @@ class OtlpSpans:
         provider.add_span_processor(self._ended)
         return provider.get_tracer("cni-collector", VERSION)
 
-    def export(self, events: list[Event]) -> None:
+    def prepare(self, events: list[Event]) -> list[ReadableSpan]:
         for event in events:
             match event:
                 case CollectorStart():
@@ -144,8 +200,11 @@ class OtlpSpans:
                 case CniEnd():
                     self._end(event)
         spans, self._ended.spans = self._ended.spans, []
+        return spans
+
+    def deliver(self, spans: list[ReadableSpan]) -> None:
         if spans and self._exporter.export(spans) is not SpanExportResult.SUCCESS:
-            raise OSError("the receiver of spans does not answer, or refuses")
+            raise self._answers.failure()
 
     def _begin(self, call: CniCall, moment: int) -> trace.Span:
         caller = self._open.get(call.parent or 0)

@@ -69,7 +69,7 @@ class PrometheusExporter(MetricSource):
         self._server, self._thread = start_http_server(port, address, registry)
         self.port: int = self._server.server_port
 
-    def export(self, events: list[Event]) -> None:
+    def prepare(self, events: list[Event]) -> None:
         for event in events:
             match event:
                 case CollectorStart():
@@ -87,6 +87,9 @@ class PrometheusExporter(MetricSource):
                     outcome = "signal" if event.signal else "failure" if event.exit_code else "success"
                     labels = (self._command(event.command), self._plugin(event.plugin), outcome)
                     self._calls.labels(*labels).observe((event.duration_ns or 0) / 1e9)
+
+    def deliver(self, _: None) -> None:
+        """Nothing: it is fetched."""
 
     @staticmethod
     def _command(command: str | None) -> str:
@@ -116,11 +119,14 @@ class PrometheusExporter(MetricSource):
         )
         yield from self._about()
         waiting = GaugeMetricFamily("cni_exporter_queued_events", "Events that wait.", labels=["exporter"])
+        delivered = CounterMetricFamily("cni_exporter_delivered_events", "Events delivered.", labels=["exporter"])
         dropped = CounterMetricFamily("cni_exporter_dropped_events", "Events not delivered.", labels=["exporter"])
         for relay in self.relays:
             waiting.add_metric([relay.name], relay.waiting)
+            delivered.add_metric([relay.name], relay.delivered)
             dropped.add_metric([relay.name], relay.dropped)
         yield waiting
+        yield delivered
         yield dropped
 
     def _about(self) -> Iterable[Metric]:

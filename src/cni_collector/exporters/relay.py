@@ -6,16 +6,21 @@ import collections
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from ..events import Event
 
 QUEUE: Final = 100_000
 """Events that may wait for an exporter: some seconds of a storm, and 60 MB at most."""
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 5.0
+"""Seconds between two attempts to deliver, which double from the first to the longest."""
+
+Parcel = TypeVar("Parcel")
 
 
-class Exporter(Protocol):
-    """Delivers events somewhere.
+class Exporter(Protocol[Parcel]):
+    """Delivers events somewhere. Only one thread uses it.
 
     Attributes:
         name: what it is called in messages and metrics.
@@ -23,11 +28,15 @@ class Exporter(Protocol):
 
     name: str
 
-    def export(self, events: list[Event]) -> None:
-        """Delivers a batch. May take its time.
+    def prepare(self, events: list[Event]) -> Parcel:
+        """Makes of a batch what is to be delivered. Called once for each, in their order."""
+
+    def deliver(self, parcel: Parcel) -> None:
+        """Delivers it. May take its time.
 
         Raises:
-            OSError: it could not be delivered, and will not be: the next one may.
+            OSError: not now. It is tried again, with the same parcel.
+            Exception: never: it is dropped.
         """
 
     def close(self) -> None:
@@ -35,7 +44,9 @@ class Exporter(Protocol):
 
 
 class Relay:
-    """Hands events to an exporter without ever waiting for it: what finds no room in its queue is dropped and counted.
+    """Hands events to an exporter without ever waiting for it.
+
+    What cannot be delivered waits in the queue. What finds no room there is dropped and counted.
 
     Args:
         exporter: it is used by the relay's thread only, and closed by it.
@@ -44,23 +55,23 @@ class Relay:
 
     Attributes:
         name: the exporter's.
-        exported: events that it has delivered.
-        dropped: events that it has not: they found no room, or it failed.
+        delivered: events that it has delivered.
+        dropped: events that it has not, and will not.
     """
 
-    def __init__(self, exporter: Exporter, say: Callable[[str], None], limit: int = QUEUE) -> None:
+    def __init__(self, exporter: Exporter[Parcel], say: Callable[[str], None], limit: int = QUEUE) -> None:
         self.name = exporter.name
-        self.exported = 0
+        self.delivered = 0
         self.dropped = 0
-        self._exporter = exporter
         self._say = say
         self._limit = limit
         self._batches: collections.deque[list[Event]] = collections.deque()
         self._waiting = 0
         self._closing = False
+        self._given_up = False
         self._failing = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name=f"exporter {self.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=[exporter], name=f"exporter {self.name}", daemon=True)
         self._thread.start()
 
     @property
@@ -78,35 +89,59 @@ class Relay:
             self._batches.append(events)
             self._changed.notify()
 
-    def close(self, timeout: float) -> None:
-        """Delivers what waits, for so many seconds at most; the rest is dropped."""
+    def finish(self) -> None:
+        """Tells it that nothing more will be offered. Does not wait."""
         with self._changed:
             self._closing = True
             self._changed.notify()
+
+    def close(self, timeout: float) -> None:
+        """Delivers what waits, for so many seconds at most; the rest is dropped."""
+        self.finish()
         self._thread.join(timeout)
         with self._changed:
+            self._given_up = True
             self.dropped += self._waiting
             self._waiting = 0
             self._batches.clear()
+            self._changed.notify()
 
-    def _run(self) -> None:
+    def _run(self, exporter: Exporter[Parcel]) -> None:
         while batch := self._next():
-            error = None
             try:
-                self._exporter.export(batch)
-            except OSError as caught:
-                error = caught
+                delivered = self._deliver(exporter, exporter.prepare(batch))
+            except Exception as error:
+                self._say(f"{self.name}: {error}; {len(batch)} events are dropped")
+                delivered = False
             with self._changed:
                 count = min(len(batch), self._waiting)  # none, if they were given up meanwhile
                 self._waiting -= count
-                self.exported += 0 if error else count
-                self.dropped += count if error else 0
-            if error and not self._failing:
-                self._say(f"{self.name}: {error}; events are dropped until it works again")
-            elif self._failing and not error:
-                self._say(f"{self.name}: works again; {self.dropped} events were dropped so far")
-            self._failing = error is not None
-        self._exporter.close()
+                self.delivered += count if delivered else 0
+                self.dropped += 0 if delivered else count
+        exporter.close()
+
+    def _deliver(self, exporter: Exporter[Parcel], parcel: Parcel) -> bool:
+        """Tries until it is done; False if that is not wanted any more."""
+        pause = _FIRST_PAUSE
+        while not self._given_up:
+            try:
+                exporter.deliver(parcel)
+            except OSError as error:
+                if not self._failing:
+                    self._say(f"{self.name}: {error}; events wait until it works again")
+                self._failing = True
+            else:
+                if self._failing:
+                    self._say(f"{self.name}: works again; {self.dropped} events were dropped so far")
+                self._failing = False
+                return True
+            with self._changed:
+                if self._closing:
+                    self._changed.wait_for(lambda: self._given_up, _FIRST_PAUSE)
+                else:
+                    self._changed.wait_for(lambda: self._closing, pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return False
 
     def _next(self) -> list[Event] | None:
         """The oldest batch, once there is one; None at the end."""
@@ -121,5 +156,7 @@ class Relay:
 def close_all(relays: list[Relay], timeout: float) -> None:
     """Closes all of them, within so many seconds together."""
     deadline = time.monotonic() + timeout
+    for relay in relays:
+        relay.finish()
     for relay in relays:
         relay.close(max(0.0, deadline - time.monotonic()))

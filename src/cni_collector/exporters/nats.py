@@ -1,0 +1,134 @@
+"""Events in the stream of a cluster: NATS JetStream, one subject a node and type."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import urllib.parse
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js.api import Header
+from nats.js.errors import NoStreamResponseError
+
+from ..events import CollectorStart, Event
+from .idents import Idents
+
+SUBJECTS: Final = "cni.>"
+"""Where events are: `cni.<node>.<type>`."""
+_ANSWER: Final = 5.0
+"""Seconds that the server has to say that it has stored a batch."""
+
+
+def token(node: str) -> str:
+    """A node's name as a part of a subject: dots, which separate such parts, are written as `_`.
+
+    What else a subject cannot have, and `_` itself, is written as %XX: so no two nodes have one token.
+    """
+    return re.sub(
+        "[^A-Za-z0-9.-]", lambda match: urllib.parse.quote(match[0], safe="").replace("_", "%5F"), node
+    ).replace(".", "_")
+
+
+def node_of(subject: str) -> str:
+    """The node whose event has this subject."""
+    return urllib.parse.unquote(subject.split(".")[1].replace("_", "."))
+
+
+def server_name(url: str) -> str:
+    """The server as messages may show it: without a password."""
+    parts = urllib.parse.urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
+
+
+async def connect(client: Client, url: str) -> None:
+    """Connects, and goes on trying for ever; as does the client later, when the connection breaks."""
+
+    async def keep(_error: Exception) -> None:
+        pass  # the client has it as `last_error`; printing it is nobody's task
+
+    await client.connect(url, max_reconnect_attempts=-1, connect_timeout=2, reconnect_time_wait=1, error_cb=keep)
+
+
+class _Message(NamedTuple):
+    ident: str
+    subject: str
+    payload: bytes
+
+
+class NatsExporter:
+    """Publishes every event, and waits until the server has stored it.
+
+    A message that has to be sent again has the same id, so that the stream keeps it once, if its server has not
+    forgotten the id meanwhile (`duplicate_window`, two minutes unless the stream says otherwise).
+
+    Args:
+        url: the server's, as `nats://127.0.0.1:4222`; several are separated by commas.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.name = "nats"
+        self._servers = ",".join(map(server_name, url.split(",")))
+        self._subject = "cni.unknown."
+        self._idents = Idents()
+        self._encoder = msgspec.json.Encoder()
+        self._client = Client()
+        self._stream: Any = self._client.jetstream(timeout=_ANSWER)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, args=[url], name="nats", daemon=True)
+        self._thread.start()
+
+    def _run(self, url: str) -> None:
+        self._connecting = self._loop.create_task(connect(self._client, url))
+        self._loop.run_forever()
+        self._loop.close()
+
+    def prepare(self, events: list[Event]) -> list[_Message]:
+        messages = []
+        for event in events:
+            if isinstance(event, CollectorStart):
+                self._subject = f"cni.{token(event.node or 'unknown')}."
+            messages.append(_Message(self._idents.next(), self._subject + event.type, self._encoder.encode(event)))
+        return messages
+
+    def deliver(self, messages: list[_Message]) -> None:
+        try:
+            asyncio.run_coroutine_threadsafe(self._publish(messages), self._loop).result()
+        except NoStreamResponseError:
+            raise OSError(
+                f"{self._servers} has no stream that takes {SUBJECTS}: create one "
+                f"(nats stream add cni --subjects '{SUBJECTS}' --discard new)"
+            ) from None
+        except (NatsError, TimeoutError) as error:
+            raise OSError(f"{self._servers}: {error}") from error
+
+    async def _publish(self, messages: list[_Message]) -> None:
+        """Sends what is left of a parcel, and leaves there what was not stored."""
+        if not self._client.is_connected:
+            reason = self._client.last_error
+            raise TimeoutError(f"not connected{f' ({reason})' if reason else ''}")
+        answers = [
+            await self._stream.publish_async(
+                message.subject, message.payload, wait_stall=_ANSWER, headers={Header.MSG_ID: message.ident}
+            )
+            for message in messages
+        ]
+        await asyncio.wait(answers, timeout=_ANSWER)
+        stored = [answer.done() and not answer.exception() for answer in answers]
+        errors = [answer.exception() for answer in answers if answer.done() and answer.exception()]
+        for answer in answers:
+            answer.cancel()
+        messages[:] = [message for message, done in zip(messages, stored, strict=True) if not done]
+        if errors:
+            raise errors[0]
+        if messages:
+            raise TimeoutError(f"no answer within {_ANSWER:.0f} s")
+
+    def close(self) -> None:
+        self._connecting.cancel()
+        asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
