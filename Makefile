@@ -18,7 +18,7 @@ run: setup ## show live events (needs root, uses sudo)
 
 test: $(VENV)/.dev packages-test ## run all tests (the kernel's need root, by sudo)
 	$(BIN)/python -m pytest tests/unit
-	$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider tests/kernel tests/runtimes tests/docs
+	$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider tests/kernel tests/runtimes tests/destinations tests/docs
 
 test-kernels: $(VENV)/.dev packages-machines ## run the kernel tests in every tier on emulated machines; KERNELS="6.18 7" adds some
 	$(SUDO) $(BIN)/python -m tests.machines suite 6.1 6.12 $(KERNELS)
@@ -70,7 +70,7 @@ $(VENV)/.dev: $(VENV)/.run
 .PHONY: packages-test packages-bpf packages-machines
 packages-test:
 	tools/packages iproute2 util-linux busybox-static gcc libc6-dev iptables \
-		runc containerd containernetworking-plugins podman netavark conmon prometheus
+		runc containerd containernetworking-plugins podman netavark conmon prometheus nats-server
 
 packages-machines: packages-test
 	tools/packages qemu-system-x86 qemu-system-arm kmod

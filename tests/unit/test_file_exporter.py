@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
+import time
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
-from cni_collector.cli.replay import Replay
+from cni_collector.cli import watch
+from cni_collector.cli.replay import Replay, moment
 from cni_collector.errors import CollectorError
 from cni_collector.events import AnyEvent, Event, NetnsEnter
 from cni_collector.exporters.file import FileExporter
@@ -100,3 +104,23 @@ def test_replay_can_be_stopped(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read() -> None:
     with pytest.raises(CollectorError, match="cannot read /nonexistent: No such file"):
         list(Replay("/nonexistent").batches())
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00.000000000Z"),
+        ("2026-01-31T12:00:00.25+01:00", "2026-01-31T11:00:00.250000000Z"),
+        ("2026-01-31T12:00:00.123456789Z", "2026-01-31T12:00:00.123456000Z"),
+    ],
+)
+def test_times_are_meant_as_events_have_them(given: str, meant: str) -> None:
+    assert moment(click.Context(watch), click.Option(["--since"]), given) == meant
+
+
+def test_a_time_may_be_given_by_how_long_ago_it_was() -> None:
+    now = time.time()
+    for given, seconds in (("90s", 90), ("2m", 120), ("3h", 10800), ("1d", 86400)):
+        told = moment(click.Context(watch), click.Option(["--since"]), given)
+        assert told
+        assert abs(now - seconds - datetime.datetime.fromisoformat(told).timestamp()) < 30

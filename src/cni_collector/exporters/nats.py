@@ -107,6 +107,7 @@ class NatsExporter:
 
     async def _publish(self, messages: list[_Message]) -> None:
         """Sends what is left of a parcel, and leaves there what was not stored."""
+        await asyncio.wait([self._connecting], timeout=_ANSWER)  # at first
         if not self._client.is_connected:
             reason = self._client.last_error
             raise TimeoutError(f"not connected{f' ({reason})' if reason else ''}")

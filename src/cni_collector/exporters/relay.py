@@ -50,7 +50,7 @@ class Relay:
 
     Args:
         exporter: it is used by the relay's thread only, and closed by it.
-        say: told, in a sentence, when the exporter begins to fail and when it works again.
+        say: told, in a sentence, when the exporter begins to fail, for each reason, and when it works again.
         limit: events that may wait.
 
     Attributes:
@@ -69,7 +69,8 @@ class Relay:
         self._waiting = 0
         self._closing = False
         self._given_up = False
-        self._failing = False
+        self._failing: str | None = None
+        """Why nothing can be delivered now."""
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, args=[exporter], name=f"exporter {self.name}", daemon=True)
         self._thread.start()
@@ -127,13 +128,13 @@ class Relay:
             try:
                 exporter.deliver(parcel)
             except OSError as error:
-                if not self._failing:
+                if str(error) != self._failing:
                     self._say(f"{self.name}: {error}; events wait until it works again")
-                self._failing = True
+                self._failing = str(error)
             else:
                 if self._failing:
                     self._say(f"{self.name}: works again; {self.dropped} events were dropped so far")
-                self._failing = False
+                self._failing = None
                 return True
             with self._changed:
                 if self._closing:

@@ -1,0 +1,1 @@
+"""Where events go, for real: NATS, Prometheus, OTLP, files."""

@@ -1,0 +1,150 @@
+"""A nats-server of the tests' own, with one stream."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import nats
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig, DiscardPolicy, StorageType, StreamConfig
+
+from ..kernel.actors import CLONE_NEWNET, setns
+from ..kernel.watching import PATIENCE
+from .running import free_port
+
+STREAM = "cni"
+
+
+class Stored(NamedTuple):
+    """One message of the stream."""
+
+    subject: str
+    ident: str
+    payload: bytes
+
+
+class NatsServer:
+    """A server with JetStream, that keeps what it has stored when it is killed.
+
+    Args:
+        home: an empty directory.
+        store: bytes that the server may store.
+        address: where it listens.
+        host: name of the network namespace that it is in, where that is one of the test's own.
+    """
+
+    def __init__(self, home: Path, store: int = 1 << 30, address: str = "127.0.0.1", host: str | None = None) -> None:
+        self._listen = f"{address}:{free_port()}"
+        self.url = f"nats://{self._listen}"
+        self._host = host
+        self._home = home
+        self._process: subprocess.Popen[bytes] | None = None
+        self.configure(store)
+
+    @property
+    def _config(self) -> Path:
+        return self._home / "nats.conf"
+
+    def configure(self, store: int) -> None:
+        """Says what it may store, from its next start on."""
+        self._config.write_text(
+            f'listen: "{self._listen}"\njetstream {{ store_dir: "{self._home}", max_file_store: {store} }}\n'
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Starts it, where it listens in a moment."""
+        before = ["ip", "netns", "exec", self._host] if self._host else []
+        command = [*before, "nats-server", "--config", str(self._config)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+    def ask(self, question: Callable[[JetStreamContext], Awaitable[Any]]) -> Any:
+        """Does something with its streams, once it is there."""
+
+        async def asked() -> Any:
+            client = await nats.connect(self.url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=_silent)
+            streams = client.jetstream(timeout=PATIENCE)
+            try:
+                deadline = time.monotonic() + PATIENCE
+                while True:
+                    try:
+                        return await question(streams)
+                    except nats.js.errors.ServiceUnavailableError:  # JetStream comes up after the server
+                        if time.monotonic() > deadline:
+                            raise
+                    except nats.errors.NoRespondersError:
+                        if time.monotonic() > deadline:
+                            raise
+                    await asyncio.sleep(0.1)
+            finally:
+                await client.close()
+
+        def ask() -> Any:
+            if self._host:
+                fd = os.open(f"/run/netns/{self._host}", os.O_RDONLY)
+                setns(fd, CLONE_NEWNET)
+                os.close(fd)
+            return asyncio.run(asked())
+
+        # By a thread of its own, which may join the server's network namespace.
+        with concurrent.futures.ThreadPoolExecutor(1) as thread:
+            return thread.submit(ask).result()
+
+    def add_stream(self, **options: Any) -> None:
+        """The stream of events, which refuses what finds no room."""
+        self.ask(lambda streams: streams.add_stream(_stream(options)))
+
+    def update_stream(self, **options: Any) -> None:
+        """Changes it."""
+        self.ask(lambda streams: streams.update_stream(_stream(options)))
+
+    def count(self) -> int:
+        """How many messages are stored."""
+
+        async def counted(streams: JetStreamContext) -> int:
+            return (await streams.stream_info(STREAM)).state.messages
+
+        return int(self.ask(counted))
+
+    def stored(self) -> list[Stored]:
+        """All messages, in their order."""
+
+        async def read(streams: JetStreamContext) -> list[Stored]:
+            left = (await streams.stream_info(STREAM)).state.messages
+            reader = await streams.pull_subscribe("cni.>", config=ConsumerConfig(mem_storage=True))
+            found: list[Stored] = []
+            while len(found) < left:
+                for message in await reader.fetch(1000, timeout=PATIENCE):
+                    found.append(Stored(message.subject, (message.headers or {})["Nats-Msg-Id"], message.data))
+                    await message.ack()
+            return found
+
+        stored: list[Stored] = self.ask(read)
+        return stored
+
+
+def _stream(options: dict[str, Any]) -> StreamConfig:
+    return StreamConfig(STREAM, subjects=["cni.>"], storage=StorageType.FILE, discard=DiscardPolicy.NEW, **options)
+
+
+async def _silent(_error: Exception) -> None:
+    pass

@@ -1,0 +1,81 @@
+"""`watch` with exporters, and other processes that serve tests."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from cni_collector import AnyEvent, Event
+
+from ..kernel.actors import execute, reap
+from ..kernel.watching import PATIENCE
+
+
+def until(wanted: Callable[[], bool]) -> None:
+    """Waits for something that must come."""
+    deadline = time.monotonic() + PATIENCE
+    while not wanted():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def watch(
+    *options: str | Path, stdout: int | None = None, before: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[str]]:
+    """`watch`, which ends in order."""
+    command = [*before, sys.executable, "-m", "cni_collector", "watch", *map(str, options)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=stdout, text=True) as process:
+        try:
+            yield process
+            process.terminate()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def watch_into(
+    path: Path, *options: str | Path, stdout: int | None = None, before: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[str]]:
+    """The same, writing a file, too; attached once the block is entered."""
+    with watch("--file", path, *options, stdout=stdout, before=before) as process:
+        until(lambda: path.exists() and path.stat().st_size > 0)
+        yield process
+
+
+def read_events(path: Path) -> list[Event]:
+    """The events of the whole lines: the last one may be just being written."""
+    return [msgspec.json.decode(line, type=AnyEvent) for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as any_socket:
+        any_socket.bind(("127.0.0.1", 0))
+        return int(any_socket.getsockname()[1])
+
+
+def make_plugin(directory: Path) -> Path:
+    """A plugin whose name nobody else has."""
+    path = directory / "cni-test-plugin"
+    shutil.copy("/bin/sh", path)
+    return path
+
+
+def call(plugin: Path, status: int = 0) -> None:
+    """One call of it."""
+    pid = execute([b"CNI_COMMAND=ADD"], str(plugin), "-c", f"exit {status}")
+    if status:
+        with contextlib.suppress(AssertionError):
+            reap(pid)
+    else:
+        reap(pid)

@@ -1,0 +1,142 @@
+"""OpenTelemetry: what a receiver that speaks OTLP gets."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from cni_collector import CniEnd
+from cni_collector.exporters.otlp import nanoseconds
+
+from ..kernel.actors import a_life, execute, reap
+from ..kernel.watching import PATIENCE
+from .receiver import Receiver, values
+from .running import call, free_port, make_plugin, read_events, until, watch, watch_into
+
+CALLS = 31
+TRACE = b"TRACEPARENT=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    return make_plugin(tmp_path)
+
+
+def _compare(receiver: Receiver, path: Path) -> None:
+    """Each event is a log record, as the file has it."""
+    told = [(r.event_name.removeprefix("cni_collector."), r.time_unix_nano) for r in receiver.records()]
+    assert sorted(told) == sorted((e.type, nanoseconds(e.time)) for e in read_events(path))
+
+
+def test_events_are_records_and_calls_are_spans_in_their_callers_trace(tmp_path: Path, plugin: Path) -> None:
+    path = tmp_path / "events.json"
+    with Receiver(tmp_path) as receiver:
+        with watch_into(path, "--otlp", receiver.url, "--node", "n1"):
+            a_life()
+            caller = [b"CNI_COMMAND=ADD", b"CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0", TRACE]
+            pid = execute(caller, str(plugin), "-c", f"{plugin} -c 'exit 0'; kill -9 $$")
+            with contextlib.suppress(AssertionError):
+                reap(pid)
+        _compare(receiver, path)
+        resource = values(receiver.resource_logs()[-1].resource.attributes)
+        assert (resource["service.name"], resource["k8s.node.name"]) == ("cni-collector", "n1")
+        spans = {s.span_id: s for s in receiver.spans() if s.name == plugin.name}
+        [inner] = [s for s in spans.values() if s.parent_span_id in spans]
+        outer = spans[inner.parent_span_id]
+        assert len(spans) == 2
+        assert outer.trace_id == inner.trace_id == bytes.fromhex("0af7651916cd43dd8448eb211c80319c")
+        assert outer.parent_span_id == bytes.fromhex("b7ad6b7169203331")
+        assert (outer.status.code, inner.status.code) == (2, 0)  # an error, and unset
+        found = values(outer.attributes)
+        assert (found["process.pid"], found["error.type"], found["k8s.pod.name"]) == (pid, "SIGKILL", "web-0")
+        ends = {e.pid: e for e in read_events(path) if isinstance(e, CniEnd) and e.plugin == str(plugin)}
+        for span in spans.values():
+            end = ends[values(span.attributes)["process.pid"]]
+            assert span.end_time_unix_nano == nanoseconds(end.time)
+            assert end.duration_ns
+            assert abs(span.end_time_unix_nano - span.start_time_unix_nano - end.duration_ns) < 1_000_000
+
+
+def test_a_receiver_that_is_killed_and_comes_back(tmp_path: Path, plugin: Path) -> None:
+    """What it has stored and not answered comes again, with the same ids: nothing is missing."""
+    path = tmp_path / "events.json"
+    with Receiver(tmp_path) as receiver:
+        with watch_into(path, "--otlp", receiver.url):
+            for _ in range(3):
+                for _ in range(CALLS):
+                    call(plugin)
+                receiver.kill()
+                for _ in range(CALLS):
+                    call(plugin)
+                receiver.start()
+            until(lambda: len(receiver.records()) == len(read_events(path)))
+            until(lambda: sum(span.name == plugin.name for span in receiver.spans()) == 6 * CALLS)
+        _compare(receiver, path)
+
+
+def test_a_receiver_that_is_not_there(plugin: Path) -> None:
+    """Nobody waits for it; what it did not get is counted, and the end comes in time."""
+    with watch("--otlp", f"http://127.0.0.1:{free_port()}", "-o", "json", stdout=subprocess.PIPE) as running:
+        assert running.stdout
+        assert running.stderr
+        assert "collector_start" in running.stdout.readline()
+        call(plugin)
+        while str(plugin) not in running.stdout.readline():
+            pass
+        began = time.monotonic()
+        running.terminate()
+        assert "collector_stop" in running.stdout.read()
+        said = running.stderr.read()
+        running.wait(PATIENCE)
+        assert time.monotonic() - began < 15
+        assert re.search(r"otlp logs: \d+ events were dropped", said)
+
+
+def test_a_receiver_that_refuses(plugin: Path) -> None:
+    """What it will never take is not sent again, and does not hold up what follows."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(400)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with watch("--otlp", f"http://127.0.0.1:{server.server_port}", "-o", "none") as running:
+            assert running.stderr
+            for _ in range(2):
+                call(plugin)
+                while "otlp logs: the receiver answers with HTTP status 400; " not in (
+                    said := running.stderr.readline()
+                ):
+                    pass
+                assert re.search(r"; \d+ events are dropped$", said.strip())
+        server.shutdown()
+        thread.join()
+
+
+def test_what_the_environment_asks_for() -> None:
+    command = [sys.executable, "-m", "cni_collector", "watch", "--otlp", "http://127.0.0.1:1", "--duration", "0.1"]
+    for variables, code, told in (
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, 1, "cannot send by OTLP over grpc"),
+        ({"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json"}, 1, "as OTEL_EXPORTER_OTLP_TRACES_PROTOCOL has it"),
+        ({"OTEL_SDK_DISABLED": "true"}, 0, "nothing is sent by OTLP: OTEL_SDK_DISABLED is set"),
+    ):
+        done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+        assert done.returncode == code
+        assert told in done.stderr

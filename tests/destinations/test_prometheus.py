@@ -1,0 +1,42 @@
+"""Metrics, as Prometheus scrapes them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+from ..kernel.actors import a_life
+from ..kernel.watching import PATIENCE
+from .prometheus import PrometheusServer, get
+from .running import call, make_plugin, until, watch
+
+CALLS = 31
+LIVES = 7
+
+
+def test_prometheus_scrapes_what_happened(tmp_path: Path) -> None:
+    plugin = make_plugin(tmp_path)
+    with watch("--prometheus", ":0", "-o", "none", "--type", "netns_found") as running:
+        assert running.stderr
+        [port] = re.findall(r":(\d+)/metrics", running.stderr.readline())
+        url = f"http://127.0.0.1:{port}/metrics"
+        until(lambda: "cni_collector_info" in get(url))
+        lives = [a_life() for _ in range(LIVES)]
+        for number in range(CALLS):
+            call(plugin, number % 2)
+        sleeper = subprocess.Popen([plugin, "-c", "read line"], stdin=subprocess.PIPE, env={"CNI_COMMAND": "DEL"})
+        linted = subprocess.run(["promtool", "check", "metrics"], input=get(url), text=True, capture_output=True)
+        assert (linted.returncode, linted.stdout, linted.stderr) == (0, "", "")
+        with PrometheusServer(tmp_path, {"here": int(port)}) as server:
+            calls = 'cni_call_duration_seconds_count{plugin="cni-test-plugin",command="ADD",outcome="%s"}'
+            until(lambda: server.ask(calls % "success") == CALLS // 2 + 1)
+            assert server.ask(calls % "failure") == CALLS // 2
+            until(lambda: server.ask("cni_oldest_call_age_seconds") > 1)
+            assert server.ask("cni_calls_in_flight") >= 1
+            until(lambda: server.ask("cni_netns_teardown_seconds_count") >= len(lives))
+            assert server.ask('cni_events_total{type="netns_create"}') >= len(lives)
+            assert server.ask("cni_collector_healthy") == 1
+            assert server.ask("cni_lost_events_total") == 0
+            assert server.ask("cni_exporter_dropped_events_total") == 0
+        sleeper.communicate(b"\n", PATIENCE)
