@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from .running import free_port
@@ -77,10 +78,19 @@ class Receiver:
         """Log records by resource, as they came."""
         return [one for body in self._requests(0) for one in ExportLogsServiceRequest.FromString(body).resource_logs]
 
+    def records_by_resource(self) -> list[tuple[LogRecord, Resource]]:
+        """The log records, each once, and who has sent them."""
+        found = (
+            (record, one.resource)
+            for one in self.resource_logs()
+            for scope in one.scope_logs
+            for record in scope.log_records
+        )
+        return list({values(record.attributes)["log.record.uid"]: (record, who) for record, who in found}.values())
+
     def records(self) -> list[LogRecord]:
         """The log records, each once."""
-        found = (r for one in self.resource_logs() for scope in one.scope_logs for r in scope.log_records)
-        return list({values(record.attributes)["log.record.uid"]: record for record in found}.values())
+        return [record for record, _ in self.records_by_resource()]
 
     def resource_spans(self) -> list[ResourceSpans]:
         """Spans by resource, as they came."""
