@@ -11,7 +11,7 @@ CLANG ?= clang-14
 LLVM_OBJCOPY ?= llvm-objcopy-14
 CLANG_FORMAT ?= clang-format-14
 
-.PHONY: run test test-kernels test-unit lint bpf bpf-check bench bench-others setup help clean
+.PHONY: run show test test-kernels test-unit lint bpf bpf-check bench bench-sizing bench-others setup help clean
 
 run: setup ## show live events (needs root, uses sudo)
 	$(SUDO) $(BIN)/cni-collector watch
@@ -22,6 +22,9 @@ test: $(VENV)/.dev packages-test ## run all tests (the kernel's need root, by su
 
 test-kernels: $(VENV)/.dev packages-machines ## run the kernel tests in every tier on emulated machines; KERNELS="6.18 7" adds some
 	$(SUDO) $(BIN)/python -m tests.machines suite 6.1 6.12 $(KERNELS)
+
+show: $(VENV)/.dev packages-test ## run three nodes that send to NATS, OTLP and Prometheus, and print who holds which events
+	$(SUDO) $(BIN)/python -m tests.destinations
 
 test-unit: $(VENV)/.dev ## run the tests that need neither root nor BPF
 	$(BIN)/python -m pytest tests/unit
@@ -47,6 +50,9 @@ bpf-check: ## rebuild the BPF object elsewhere, and compare it with the committe
 
 bench: $(VENV)/.dev ## print what speed and size are on this machine
 	$(SUDO) $(BIN)/python -m bench
+
+bench-sizing: $(VENV)/.dev packages-test ## print what each destination takes of CPU and memory, by events a second
+	$(SUDO) $(BIN)/python -m bench.sizing
 
 bench-others: $(VENV)/.dev packages-machines packages-bpf ## print what other programs pay, in instructions of emulated machines
 	$(SUDO) $(BIN)/python -m bench.instructions 6.1 6.12

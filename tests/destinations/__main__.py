@@ -126,6 +126,16 @@ class Show:
         refused(lambda: setns(-1, CLONE_NEWNET))
         self._refusals += 1
 
+    def a_pod(self) -> str:
+        """What one pod's life comes to, after the first scene."""
+        size = self._nats.size() / len(NODES)
+        events = sum(self._witness.seen().values())
+        text = self._witness.path.stat().st_size
+        return (
+            f"a pod's life: {events / self._pods:.0f} events, {text / self._pods:,.0f} bytes of JSON, "
+            f"{size / self._pods:,.0f} bytes in JetStream"
+        )
+
     def storm(self) -> None:
         """Somebody enters and leaves a namespace as fast as can be, and others come and go, beside the pods."""
         with a_netns() as (holder, _):
@@ -254,7 +264,10 @@ def main(pods: int, moves: int) -> None:
                 rows, equal = told
                 rows[0][0] = name
                 failed |= not equal
-                print(f"{_table(rows)}\n{'equal' if equal else 'NOT EQUAL'}, {len(NODES)} nodes\n", flush=True)
+                print(f"{_table(rows)}\n{'equal' if equal else 'NOT EQUAL'}, {len(NODES)} nodes")
+                if name == "quiet":
+                    print(show.a_pod())
+                print(flush=True)
     sys.exit(failed)
 
 

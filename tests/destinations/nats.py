@@ -125,6 +125,14 @@ class NatsServer:
 
         return int(self.ask(counted))
 
+    def size(self) -> int:
+        """How many bytes they take."""
+
+        async def sized(streams: JetStreamContext) -> int:
+            return (await streams.stream_info(STREAM)).state.bytes
+
+        return int(self.ask(sized))
+
     def stored(self) -> list[Stored]:
         """All messages, in their order."""
 
