@@ -98,7 +98,7 @@ def _status(pid: int) -> dict[str, str]:
 @pytest.mark.parametrize(("options", "user"), [((), 65534), (("--user", "daemon"), 1), (("--user", "4242"), 4242)])
 def test_once_attached_it_is_an_ordinary_user_and_still_sees_everything(options: tuple[str, ...], user: int) -> None:
     """No thread has a capability left, and none can be had again."""
-    with Watch(*options, "--prometheus", ":0", before=prefix()) as watch, a_netns() as (holder, cookie):
+    with Watch(*options, before=prefix()) as watch, a_netns() as (holder, cookie):
         threads = [int(thread.name) for thread in Path(f"/proc/{watch.pid}/task").iterdir()]
         assert len(threads) > 1
         for thread in threads:
