@@ -7,6 +7,7 @@ SUDO = $(if $(filter 0,$(shell id -u)),,$(or $(shell command -v sudo),$(error th
 
 OBJECT := src/cni_collector/cni.bpf.o
 BPF := $(wildcard bpf/*.h bpf/*.c)
+NAIVE := $(wildcard bench/naive/*.h bench/naive/*.c)
 CLANG ?= clang-14
 LLVM_OBJCOPY ?= llvm-objcopy-14
 CLANG_FORMAT ?= clang-format-14
@@ -33,7 +34,7 @@ lint: $(VENV)/.dev packages-bpf ## check types, style and format, of Python and 
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(CLANG_FORMAT) --dry-run -Werror $(BPF)
+	$(CLANG_FORMAT) --dry-run -Werror $(BPF) $(NAIVE)
 
 bpf: packages-bpf ## rebuild the BPF object
 	cd bpf && $(CLANG) -O2 -g -target bpf -mcpu=v3 -Wall -Werror -I/usr/include/$(shell uname -m)-linux-gnu \
@@ -48,7 +49,7 @@ bpf-check: ## rebuild the BPF object elsewhere, and compare it with the committe
 	cmp $(OBJECT) build/elsewhere/$(OBJECT)
 	rm -rf build
 
-bench: $(VENV)/.dev ## print what speed and size are on this machine
+bench: $(VENV)/.dev packages-bench ## print what speed, size and rightness are on this machine, beside bpftrace and a naive program
 	$(SUDO) $(BIN)/python -m bench
 
 bench-sizing: $(VENV)/.dev packages-test ## print what each destination takes of CPU and memory, by events a second
@@ -73,13 +74,16 @@ $(VENV)/.dev: $(VENV)/.run
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-.PHONY: packages-test packages-bpf packages-machines
+.PHONY: packages-test packages-bench packages-bpf packages-machines
 packages-test:
 	tools/packages iproute2 util-linux busybox-static gcc libc6-dev iptables \
 		runc containerd containernetworking-plugins podman netavark conmon prometheus nats-server
 
 packages-machines: packages-test
 	tools/packages qemu-system-x86 qemu-system-arm kmod
+
+packages-bench: packages-bpf packages-test
+	tools/packages bpftrace
 
 packages-bpf:
 	tools/packages clang-14 llvm-14 clang-format-14 libbpf-dev linux-libc-dev

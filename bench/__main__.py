@@ -12,7 +12,7 @@ import click
 
 from cni_collector import Collector, CollectorError, CollectorStart, __version__
 
-from . import execs, idle, live, others, reading, startup, storm
+from . import execs, idle, latency, live, others, reading, rightness, startup, storm
 from .table import Row, table
 from .tracers import tracers
 
@@ -26,21 +26,23 @@ from .tracers import tracers
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice(["reading", "live", "idle", "startup", "storm", "others", "execs"]),
+    type=click.Choice(["rightness", "reading", "live", "latency", "idle", "startup", "storm", "others", "execs"]),
     help="Parts to run.",
 )
 def main(idle_seconds: float, live_seconds: float, repeats: int, only: tuple[str, ...]) -> None:
-    """Measure what the collector costs, beside bpftrace where it is installed."""
+    """Measure what the collector costs, beside bpftrace and a naive C program, where they can be had."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))  # what was started is ended on the way out
     start = _opening()
     subjects = tracers()
     parts: dict[str, Callable[[], list[Row]]] = {
+        "rightness": lambda: rightness.rows(subjects),
         "reading": lambda: reading.rows(3 * repeats),
         "live": lambda: live.rows(subjects, live_seconds, repeats),
+        "latency": lambda: latency.rows(repeats),
         "idle": lambda: idle.rows(subjects, idle_seconds),
         "startup": lambda: startup.rows(subjects, 10),
         "storm": lambda: storm.rows(subjects, repeats),
-        "others": lambda: others.rows(subjects, 2 * repeats + 1),
+        "others": lambda: others.rows(subjects, repeats),
         "execs": lambda: execs.rows(2 * repeats + 1),
     }
     rows: list[Row] = []

@@ -10,7 +10,7 @@ from typing import Final
 from cni_collector import Collector
 from cni_collector.bpf import libbpf
 
-from .table import Figures, Row
+from .table import Figures, Row, ours
 
 EXECS: Final = 300
 _RUN_TIME: Final = 192
@@ -36,7 +36,8 @@ def rows(repeats: int) -> list[Row]:
                     values.append(time / runs)
     finally:
         os.close(stats)
-    return [Row(f"exec with {number} variables of 75 bytes: ns", Figures(values, 0)) for number, values in took.items()]
+    what = "exec with {} variables of 75 bytes: ns"
+    return [ours(what.format(number), Figures(values, 0)) for number, values in took.items()]
 
 
 def _run_time(fd: int) -> tuple[int, int]:

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import time
+from typing import NamedTuple
 
-from .table import Figures, Row
+from .process import Process
+from .table import Row, row_of
 from .tracers import Tracer
+
+
+class _Spent(NamedTuple):
+    switches: int
+    cpu_ns: int
+    lines: int
 
 
 def rows(tracers: list[Tracer], seconds: float) -> list[Row]:
@@ -15,25 +23,17 @@ def rows(tracers: list[Tracer], seconds: float) -> list[Row]:
         processes = {tracer.name: stack.enter_context(tracer.process()) for tracer in tracers}
         for process in processes.values():
             process.settle()
-        before = {name: (one.switches(), one.cpu_ns(), one.count) for name, one in processes.items()}
+        before = {name: _spent(process) for name, process in processes.items()}
         time.sleep(seconds)
-        after = {name: (one.switches(), one.cpu_ns(), one.count) for name, one in processes.items()}
-    ours, theirs = (
-        [b - a for a, b in zip(before[name], after[name], strict=True)] if name in before else None
-        for name in ("cni-collector", "bpftrace")
-    )
-    assert ours
-
-    def row(what: str, index: int, unit: int, target: float | None, digits: int) -> Row:
-        return Row(
-            f"idle for {seconds:g} s: {what}",
-            Figures([ours[index] / unit], digits),
-            target,
-            Figures([theirs[index] / unit], digits) if theirs else "not installed",
-        )
-
+        after = {name: _spent(process) for name, process in processes.items()}
+    spent = {name: [_Spent(*(b - a for a, b in zip(before[name], after[name], strict=True)))] for name in processes}
+    idle = f"idle for {seconds:g} s"
     return [
-        row("context switches", 0, 1, 0, 0),
-        row("CPU ms", 1, 1_000_000, None, 2),
-        row("events there were all the same", 2, 1, None, 0),
+        row_of(f"{idle}: context switches", spent, lambda one: one.switches, 0, 0),
+        row_of(f"{idle}: CPU ms", spent, lambda one: one.cpu_ns / 1e6),
+        row_of(f"{idle}: events there were all the same", spent, lambda one: one.lines, digits=0),
     ]
+
+
+def _spent(process: Process) -> _Spent:
+    return _Spent(process.switches(), process.cpu_ns(), process.count)

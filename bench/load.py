@@ -43,11 +43,20 @@ class Load:
 
     def run(self, pairs: int, pairs_per_second: int = 0) -> Done:
         """Go there and back so many times; as fast as possible where no pace is given."""
-        stdin, stdout = self._process.stdin, self._process.stdout
+        self.begin(pairs, pairs_per_second)
+        return self.end()
+
+    def begin(self, pairs: int, pairs_per_second: int) -> None:
+        """The same, without waiting for its end."""
+        stdin = self._process.stdin
         assert stdin
-        assert stdout
         stdin.write(f"{pairs} {pairs_per_second}\n")
         stdin.flush()
+
+    def end(self) -> Done:
+        """Wait for the end of what was begun."""
+        stdout = self._process.stdout
+        assert stdout
         answer = stdout.readline().split()
         if len(answer) != 3:
             raise RuntimeError("the load process has died")

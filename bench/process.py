@@ -45,6 +45,8 @@ class Process:
         """How often `counted` was written so far."""
         self.lost = 0
         """The sum of the numbers that `lost` has matched so far."""
+        self._keeping = False
+        self._kept: list[bytes] = []
         self.last_line = b""
         self.errors = b""
         """What it wrote to stderr; complete after the block."""
@@ -98,6 +100,8 @@ class Process:
                     self._is_ready.set()
                 lines, newline, rest = (rest + chunk).rpartition(b"\n")
                 lines += newline
+                if self._keeping:
+                    self._kept.append(lines)
                 self.count += lines.count(self._counted)
                 if self._lost:
                     self.lost += sum(map(int, self._lost.findall(lines)))
@@ -111,6 +115,14 @@ class Process:
         while before != self.count:
             before = self.count
             time.sleep(0.3)
+
+    def keep(self) -> None:
+        """Keep what it writes from now on."""
+        self._keeping = True
+
+    def kept(self) -> list[bytes]:
+        """The lines that were kept; all, after the block."""
+        return b"".join(self._kept).splitlines()
 
     def cpu_ns(self) -> int:
         """CPU time so far, user and system, of all threads (clock_getcpuclockid(3))."""

@@ -15,7 +15,7 @@ from cni_collector import Collector, Event
 from cni_collector.ring import LibbpfRing, MappedRing
 
 from .load import load
-from .table import Figures, Row
+from .table import Figures, Row, ours
 
 PAIRS: Final = 15_000
 """Fills four fifths of the default ring: what others on the machine do needs some room too."""
@@ -40,7 +40,7 @@ def rows(repeats: int) -> list[Row]:
                     if turn >= 0:
                         took[form, name].append(figure)
     return [
-        Row(
+        ours(
             f"{form} from a filled ring, {reader}, CPU us/event",
             Figures(figures),
             _FORMS[form] if reader == "mapped ring" else None,

@@ -1,10 +1,14 @@
-"""The table: one row for each figure."""
+"""The table: one row for each figure, one column for each who was measured."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+from .tracers import OURS
+
+Run = TypeVar("Run")
 
 
 class Figures(NamedTuple):
@@ -32,24 +36,42 @@ class Row(NamedTuple):
 
     what: str
     """What was measured, with its unit."""
-    figure: Figures | str
-    """The collector's."""
+    figures: Mapping[str, Figures | str]
+    """By who was measured."""
     target: float | None = None
-    """At most this."""
-    bpftrace: Figures | str | None = None
-    """None where there is nothing to compare."""
+    """The collector's should be at most this."""
 
-    def cells(self) -> tuple[str, str, str, str]:
+    def cells(self, names: Sequence[str]) -> list[str]:
         """Write out the row."""
+        ours = self.figures.get(OURS)
         target = "" if self.target is None else f"{self.target:g}"
-        if self.target is not None and isinstance(self.figure, Figures) and self.figure.median > self.target:
+        if self.target is not None and isinstance(ours, Figures) and ours.median > self.target:
             target += " missed"
-        return self.what, str(self.figure), target, "" if self.bpftrace is None else str(self.bpftrace)
+        first, *others = (str(self.figures.get(name, "")) for name in names)
+        return [self.what, first, target, *others]
+
+
+def ours(what: str, figures: Figures | str, target: float | None = None) -> Row:
+    """A row of what there is nothing to compare with."""
+    return Row(what, {OURS: figures}, target)
+
+
+def row_of(
+    what: str,
+    runs: Mapping[str, Sequence[Run]],
+    figure: Callable[[Run], float],
+    target: float | None = None,
+    digits: int = 2,
+) -> Row:
+    """A row with one figure of each run of each who was measured."""
+    return Row(what, {name: Figures([figure(run) for run in all_], digits) for name, all_ in runs.items()}, target)
 
 
 def table(rows: Iterable[Row]) -> str:
     """Align all rows under their headings."""
-    return aligned([("what", "figure", "target", "bpftrace"), *(row.cells() for row in rows)])
+    rows = list(rows)
+    names = list(dict.fromkeys([OURS, *(name for row in rows for name in row.figures)]))
+    return aligned([("what", OURS, "target", *names[1:]), *(row.cells(names) for row in rows)])
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:

@@ -1,10 +1,16 @@
-"""Who is measured: `cni-collector watch`, and bpftrace with a script that prints the same fields."""
+"""Who is measured: `cni-collector watch`, a script for bpftrace that prints the same fields, and a naive C program."""
 
 from __future__ import annotations
 
+import functools
+import platform
 import re
 import shutil
+import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
@@ -13,13 +19,21 @@ from .process import Process
 
 SCRIPT: Final = r"""
 BEGIN { printf("ready\n"); }
-tracepoint:syscalls:sys_enter_setns { @nstype[tid] = args->flags; }
-tracepoint:syscalls:sys_exit_setns /@nstype[tid]/ {
-    printf("%llu %d %d %s %d %u %d\n",
-        nsecs, pid, tid, comm, uid, curtask->nsproxy->net_ns->ns.inum, args->ret);
-    delete(@nstype[tid]);
+tracepoint:syscalls:sys_enter_setns,
+tracepoint:syscalls:sys_enter_unshare { @before[tid] = curtask->nsproxy->net_ns->ns.inum; }
+tracepoint:syscalls:sys_exit_setns /@before[tid]/ {
+    printf("%llu %d %d %s %d %u setns %u %d\n",
+        nsecs, pid, tid, comm, uid, @before[tid], curtask->nsproxy->net_ns->ns.inum, args->ret);
+    delete(@before[tid]);
+}
+tracepoint:syscalls:sys_exit_unshare /@before[tid]/ {
+    printf("%llu %d %d %s %d %u unshare %u %d\n",
+        nsecs, pid, tid, comm, uid, @before[tid], curtask->nsproxy->net_ns->ns.inum, args->ret);
+    delete(@before[tid]);
 }
 """
+OURS: Final = "cni-collector"
+NAIVE: Final = Path(__file__).with_name("naive")
 
 
 class Tracer(Protocol):
@@ -37,10 +51,12 @@ class Tracer(Protocol):
 class Watch:
     """`cni-collector watch -o json`."""
 
-    name = "cni-collector"
+    def __init__(self, name: str = OURS, options: Sequence[str] = ()) -> None:
+        self.name = name
+        self._options = options
 
     def process(self, load_pid: int = 0) -> Process:
-        command = [sys.executable, "-m", "cni_collector", "watch", "-o", "json"]
+        command = [sys.executable, "-m", "cni_collector", "watch", "-o", "json", *self._options]
         counted = b'"pid":%d,"tid":%d,' % (load_pid, load_pid) if load_pid else b"\n"
         return Process(command, b'"type":"collector_start"', counted)
 
@@ -57,13 +73,45 @@ class Bpftrace:
     name = "bpftrace"
 
     def process(self, load_pid: int = 0) -> Process:
-        counted = b" %d %d " % (load_pid, load_pid) if load_pid else b"\n"
-        return Process(["bpftrace", "-e", SCRIPT], b"ready\n", counted, re.compile(rb"Lost (\d+) events\n"))
+        return Process(["bpftrace", "-e", SCRIPT], b"ready\n", _counted(load_pid), re.compile(rb"Lost (\d+) events\n"))
 
     def lost(self, ended: Process) -> int:
         return ended.lost
 
 
+class Naive:
+    """The program in the folder of that name, which reports calls as they are made and wakes up for each."""
+
+    name = "naive C"
+
+    def process(self, load_pid: int = 0) -> Process:
+        return Process([*map(str, _compile())], b"ready\n", _counted(load_pid), re.compile(rb"^lost (\d+)\n", re.M))
+
+    def lost(self, ended: Process) -> int:
+        return ended.lost
+
+
+def _counted(load_pid: int) -> bytes:
+    return b" %d %d " % (load_pid, load_pid) if load_pid else b"\n"
+
+
+@functools.cache
+def _compile() -> tuple[Path, Path]:
+    """The program and its object, made anew in each run."""
+    home = Path(tempfile.mkdtemp(prefix="naive-"))
+    program, loaded = home / "naive", home / "naive.bpf.o"
+    headers = f"-I/usr/include/{platform.machine()}-linux-gnu"
+    bpf = ["clang-14", "-O2", "-g", "-target", "bpf", headers, "-c", str(NAIVE / "naive.bpf.c"), "-o", str(loaded)]
+    subprocess.run(bpf, check=True)
+    subprocess.run(["gcc", "-O2", "-o", program, NAIVE / "naive.c", "-lbpf"], check=True)
+    return program, loaded
+
+
 def tracers() -> list[Tracer]:
-    """List the collector, then bpftrace where it is installed."""
-    return [Watch(), *([Bpftrace()] if shutil.which("bpftrace") else [])]
+    """The collector, then who is there of the others."""
+    found: list[Tracer] = [Watch()]
+    if shutil.which("bpftrace"):
+        found.append(Bpftrace())
+    if shutil.which("clang-14") and shutil.which("gcc"):
+        found.append(Naive())
+    return found
