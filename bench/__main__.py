@@ -12,9 +12,9 @@ import click
 
 from cni_collector import Collector, CollectorError, CollectorStart, __version__
 
-from . import execs, idle, latency, live, others, reading, rightness, startup, storm
+from . import execs, idle, latency, live, others, programs, reading, rightness, startup, storm
 from .table import Row, table
-from .tracers import tracers
+from .tracers import floor, tracers
 
 
 @click.command()
@@ -26,7 +26,9 @@ from .tracers import tracers
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice(["rightness", "reading", "live", "latency", "idle", "startup", "storm", "others", "execs"]),
+    type=click.Choice(
+        ["rightness", "reading", "live", "latency", "idle", "startup", "storm", "programs", "others", "execs"]
+    ),
     help="Parts to run.",
 )
 def main(idle_seconds: float, live_seconds: float, repeats: int, only: tuple[str, ...]) -> None:
@@ -41,7 +43,8 @@ def main(idle_seconds: float, live_seconds: float, repeats: int, only: tuple[str
         "latency": lambda: latency.rows(repeats),
         "idle": lambda: idle.rows(subjects, idle_seconds),
         "startup": lambda: startup.rows(subjects, 10),
-        "storm": lambda: storm.rows(subjects, repeats),
+        "storm": lambda: storm.rows([*subjects, *floor()], repeats),
+        "programs": lambda: programs.rows(2 * repeats + 1),
         "others": lambda: others.rows(subjects, repeats),
         "execs": lambda: execs.rows(2 * repeats + 1),
     }

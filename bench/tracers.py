@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import platform
 import re
@@ -80,12 +81,20 @@ class Bpftrace:
 
 
 class Naive:
-    """The program in the folder of that name, which reports calls as they are made and wakes up for each."""
+    """A program in the folder of that name, which reports calls as they are made and wakes up for each.
 
-    name = "naive C"
+    Args:
+        name: what it is called.
+        source: its kernel side.
+    """
+
+    def __init__(self, name: str = "naive C", source: str = "naive.bpf.c") -> None:
+        self.name = name
+        self._source = source
 
     def process(self, load_pid: int = 0) -> Process:
-        return Process([*map(str, _compile())], b"ready\n", _counted(load_pid), re.compile(rb"^lost (\d+)\n", re.M))
+        command = [*map(str, _compile(self._source))]
+        return Process(command, b"ready\n", _counted(load_pid), re.compile(rb"^lost (\d+)\n", re.M))
 
     def lost(self, ended: Process) -> int:
         return ended.lost
@@ -96,22 +105,27 @@ def _counted(load_pid: int) -> bytes:
 
 
 @functools.cache
-def _compile() -> tuple[Path, Path]:
+def _compile(source: str) -> tuple[Path, Path]:
     """The program and its object, made anew in each run."""
     home = Path(tempfile.mkdtemp(prefix="naive-"))
-    program, loaded = home / "naive", home / "naive.bpf.o"
+    atexit.register(shutil.rmtree, home)
+    program, loaded = home / "reader", home / "loaded.bpf.o"
     headers = f"-I/usr/include/{platform.machine()}-linux-gnu"
-    bpf = ["clang-14", "-O2", "-g", "-target", "bpf", headers, "-c", str(NAIVE / "naive.bpf.c"), "-o", str(loaded)]
+    bpf = ["clang-14", "-O2", "-g", "-target", "bpf", headers, "-c", str(NAIVE / source), "-o", str(loaded)]
     subprocess.run(bpf, check=True)
-    subprocess.run(["gcc", "-O2", "-o", program, NAIVE / "naive.c", "-lbpf"], check=True)
+    subprocess.run(["gcc", "-O2", "-o", program, NAIVE / "reader.c", "-lbpf"], check=True)
     return program, loaded
+
+
+def _compilers() -> bool:
+    return bool(shutil.which("clang-14") and shutil.which("gcc"))
 
 
 def tracers() -> list[Tracer]:
     """The collector, then who is there of the others."""
-    found: list[Tracer] = [Watch()]
-    if shutil.which("bpftrace"):
-        found.append(Bpftrace())
-    if shutil.which("clang-14") and shutil.which("gcc"):
-        found.append(Naive())
-    return found
+    return [Watch(), *([Bpftrace()] if shutil.which("bpftrace") else []), *([Naive()] if _compilers() else [])]
+
+
+def floor() -> list[Tracer]:
+    """Who does nothing but be called."""
+    return [Naive("empty programs", "empty.bpf.c")] if _compilers() else []

@@ -122,9 +122,9 @@ int cni_where(struct bpf_iter__task *ctx)
 	struct task_struct *task = ctx->task;
 	struct netns ns;
 
-	if (!task || !task->nsproxy)
+	if (!task || !BPF_CORE_READ(task, nsproxy))
 		return 0;
-	netns_of(task, &ns);
+	netns_at(BPF_CORE_READ(task, nsproxy, net_ns), &ns);
 	place.cookie = ns.cookie;
 	place.inum = ns.inum;
 	place.tid = task->pid;

@@ -6,7 +6,7 @@
 #include <linux/bpf.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
-#include "naive.h"
+#include "event.h"
 
 struct ns_common {
 	unsigned int inum;

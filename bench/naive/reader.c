@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-/* `naive OBJECT`: loads what naive.bpf.c was compiled to, and writes a line for each event until SIGINT. */
+/* `reader OBJECT`: loads what one of the .bpf.c beside it was compiled to, and writes a line for each event
+ * until SIGINT. */
 #include <bpf/libbpf.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include "naive.h"
+#include "event.h"
 
 static volatile sig_atomic_t stopped;
 
