@@ -16,6 +16,8 @@ from . import execs, idle, latency, live, others, programs, reading, rightness, 
 from .table import Row, table
 from .tracers import floor, tracers
 
+PARTS = ["rightness", "reading", "live", "latency", "idle", "startup", "storm", "programs", "others", "execs"]
+
 
 @click.command()
 @click.option("--idle", "idle_seconds", default=60.0, show_default=True, metavar="SECONDS", help="How long to idle.")
@@ -26,9 +28,7 @@ from .tracers import floor, tracers
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice(
-        ["rightness", "reading", "live", "latency", "idle", "startup", "storm", "programs", "others", "execs"]
-    ),
+    type=click.Choice(PARTS),
     help="Parts to run.",
 )
 def main(idle_seconds: float, live_seconds: float, repeats: int, only: tuple[str, ...]) -> None:

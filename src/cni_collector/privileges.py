@@ -7,14 +7,16 @@ import os
 import pwd
 from typing import Final, NamedTuple
 
+import msgspec
+
 from .errors import PrivilegeError
 
 _VERSION_3: Final = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
-_NEEDED_LATER: Final = (os.__file__, __file__)
-"""Python imports as it goes on: from the standard library, and from here."""
+_NEEDED_LATER: Final = (os.__file__, msgspec.__file__, __file__)
+"""Python imports as it goes on: from the standard library, from what is installed, and from here."""
 
 
 class User(NamedTuple):
@@ -39,24 +41,25 @@ def drop(name: str | None = None) -> None:
 
     Args:
         name: name or number of the user to become; as root it keeps everything. By default a process of root's becomes
-            nobody's; where it may not, or nobody could not read this package, it stays root's without capabilities.
+            nobody's; where it may not, or nobody could not read this package, it stays root's without capabilities;
+            where it could not read the package then, either, as in somebody's home, it keeps them.
 
     Raises:
         PrivilegeError: there is no such user; the process may not become it; or it could not go on as that.
     """
-    try:
-        if name is not None:
-            user = _find(name)
-            if user.uid == 0:
+    if name is None:
+        here = User(os.geteuid(), os.getegid())
+        for user in (NOBODY, here) if here.uid == 0 else (here,):
+            if not _why_not(user):
+                _become(user)
                 return
-            if reason := _why_not(user):
-                raise PrivilegeError(f"cannot go on as user {name}: {reason}")
-            _become(user)
-        elif os.geteuid() == 0 and not _why_not(NOBODY):
-            _become(NOBODY)
-        _forsake_capabilities()
-    except OSError as error:
-        raise PrivilegeError(f"cannot give up the privileges of root: {error.strerror}") from error
+        return
+    user = _find(name)
+    if user.uid == 0:
+        return
+    if reason := _why_not(user):
+        raise PrivilegeError(f"cannot go on as user {name}: {reason}")
+    _become(user)
 
 
 def _find(name: str) -> User:
@@ -73,9 +76,12 @@ def _find(name: str) -> User:
 
 
 def _become(user: User) -> None:
-    os.setgroups([])
-    os.setresgid(user.gid, user.gid, user.gid)
-    os.setresuid(user.uid, user.uid, user.uid)
+    """For good, and without capabilities."""
+    if user.uid != os.geteuid():
+        os.setgroups([])
+        os.setresgid(user.gid, user.gid, user.gid)
+        os.setresuid(user.uid, user.uid, user.uid)
+    _forsake_capabilities()
 
 
 def _why_not(user: User) -> str | None:

@@ -156,19 +156,29 @@ def test_a_user_that_does_not_exist() -> None:
     assert "there is no such user here" in done.stderr
 
 
-def test_a_user_that_cannot_read_the_package_is_refused_or_not_taken() -> None:
-    """As where it is installed in root's home: Python would fail to import what it needs later."""
-    hide = "mount -t tmpfs -o mode=700 none /mnt && mkdir /mnt/p && cp -r {} /mnt/p && "
-    package = Path(cni_collector.__file__).parent
-    command = hide.format(package) + 'cd / && PYTHONPATH=/mnt/p exec "$@"'
-    watch = [sys.executable, "-m", "cni_collector", "watch", "-o", "json", "--duration", "0.1"]
-    before = ["unshare", "-m", "sh", "-c", command, "sh"]
-    done = subprocess.run([*before, *watch, "--user", "daemon"], capture_output=True, text=True, check=False)
+def _hidden(mode: str, owner: str) -> list[str]:
+    """What to put ahead of a command, so that the package lies in a directory that is not for everybody."""
+    hide = f"mount -t tmpfs -o mode={mode},uid={owner},gid={owner} none /mnt && mkdir /mnt/p"
+    copy = f"cp -r {Path(cni_collector.__file__).parent} /mnt/p && cd /"
+    return ["unshare", "-m", "sh", "-c", f'{hide} && {copy} && PYTHONPATH=/mnt/p exec "$@"', "sh"]
+
+
+def test_a_user_that_cannot_read_the_package_is_refused() -> None:
+    """Python would fail to import what it needs later."""
+    command = [*_hidden("700", "0"), sys.executable, "-m", "cni_collector", "watch", "--user", "daemon"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "install the package where that user may read it" in done.stderr
-    done = subprocess.run([*before, *watch], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "collector_stop" in done.stdout
+
+
+@pytest.mark.parametrize(("owner", "kept"), [("0", False), ("1", True)])
+def test_a_package_in_somebodys_home(owner: str, kept: bool) -> None:
+    """In root's, it stays root's process; in another's, that needs its capabilities to read there."""
+    with Watch(before=_hidden("700", owner)) as watch:
+        status = _status(watch.pid)
+        assert status["Uid"].split()[0] == "0"
+        assert (int(status["CapEff"], 16) != 0) is kept
+        watch.stop()
 
 
 def test_without_privilege_one_clear_sentence() -> None:
