@@ -8,6 +8,7 @@ import select
 from typing import Final, NamedTuple
 
 _MOUNTINFO: Final = "/proc/self/mountinfo"
+_NAMESPACE: Final = re.compile(rb"([0-9]+) [0-9]+ [0-9]+:[0-9]+ net:\[([0-9]{1,20})\] ([^ ]+) .* - nsfs ")
 _ESCAPES: Final = (b"040", b"011", b"012", b"134")
 """What mountinfo writes as three octal digits: space, tab, newline, backslash."""
 
@@ -28,15 +29,18 @@ class Mount(NamedTuple):
 
 def mounted() -> frozenset[Mount]:
     """The network namespaces mounted in this process's mount namespace (proc_pid_mountinfo(5))."""
-    found = set()
     with open(_MOUNTINFO, "rb") as file:
-        # There may be thousands of mounts, and few of namespaces: the others are not taken apart.
-        lines = [line for line in file.read().split(b"\n") if b" net:[" in line]
-    for line in lines:
-        ident, _parent, _device, root, path, *rest = line.split(b" ")
-        if root.startswith(b"net:[") and b"nsfs" in rest:
-            found.add(Mount(ident.decode(), int(root[5:-1]), _unescape(path)))
-    return frozenset(found)
+        return parse(file.read())
+
+
+def parse(mountinfo: bytes) -> frozenset[Mount]:
+    """The network namespaces among the mounts that a file lists."""
+    # There may be thousands of mounts, and few of namespaces: the others are not taken apart.
+    lines = [line for line in mountinfo.split(b"\n") if b" net:[" in line]
+    return frozenset(
+        Mount(ident.decode(), int(inum), _unescape(path))
+        for ident, inum, path in (match.groups() for match in map(_NAMESPACE.match, lines) if match)
+    )
 
 
 def _unescape(path: bytes) -> str:
