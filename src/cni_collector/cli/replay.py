@@ -34,6 +34,7 @@ class Replay:
         self.stopped = False
         self._path = path
         self._decoder = msgspec.json.Decoder(AnyEvent)
+        self._measure = msgspec.msgpack.Encoder()  # unlike JSON's it refuses numbers of more than 64 bits
 
     def stop(self) -> None:
         """Ends `batches` after the present one. Safe in a signal handler."""
@@ -56,9 +57,12 @@ class Replay:
     def _events(self, lines: list[bytes]) -> Iterator[Event]:
         for line in lines:
             try:
-                yield self._decoder.decode(line)
-            except (msgspec.MsgspecError, ValueError, RecursionError):
+                event = self._decoder.decode(line)
+                self._measure.encode(event)
+            except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
                 self.bad += 1
+            else:
+                yield event
 
     def check(self) -> None:
         """Says what could not be read.
