@@ -14,7 +14,7 @@ from cni_collector.exporters.file import FileExporter
 
 
 def _events(first: int, count: int) -> list[Event]:
-    return [NetnsEnter(f"{number:08}") for number in range(first, first + count)]
+    return [NetnsEnter(f"2026-01-02T03:04:05.{number:09}Z") for number in range(first, first + count)]
 
 
 def _read(path: Path) -> list[str]:

@@ -26,10 +26,10 @@ def shown(path: Path, content: bytes) -> tuple[list[Event], int]:
     return [event for batch in replay.batches() for event in batch], replay.bad
 
 
-def line(number: str = "1") -> bytes:
-    """A line with this number in it."""
+def line(number: str = "1", time: str = TIME) -> bytes:
+    """A line with this number in it, and this time."""
     netns = '{"cookie":4097,"inum":4026532001}'
-    return f'{{"type":"netns_destroy","time":"{TIME}","netns":{netns},"lifetime_ns":{number}}}\n'.encode()
+    return f'{{"type":"netns_destroy","time":"{time}","netns":{netns},"lifetime_ns":{number}}}\n'.encode()
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -46,11 +46,7 @@ def test_stdin_is_read_too(monkeypatch: pytest.MonkeyPatch) -> None:
     "bad",
     [
         *(b"\n", b"{}\n", b"null\n", b"\xff\n", b"\0" * 4096 + b"\n", b"[" * 100_000 + b"\n", line()[:-2] + b"\n"),
-        *(
-            b'{"type":"netns_destroy"}\n',
-            b'{"type":"event","time":"%s"}\n' % TIME.encode(),
-            b'{"type":"lost","time":"\\ud800"}\n',
-        ),
+        *(b'{"type":"netns_destroy"}\n', b'{"type":"event","time":"%s"}\n' % TIME.encode(), line(time="\\ud800")),
     ],
 )
 def test_lines_that_are_no_events_are_counted(tmp_path: Path, bad: bytes) -> None:
@@ -69,3 +65,15 @@ def test_a_number_that_no_event_has_is_no_event(tmp_path: Path, number: str, fit
     events, bad = shown(tmp_path / "file", line(number))
     assert (len(events), bad) == (fits, not fits)
     assert TableLines().form(events).count(b"\n") == fits
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        *("", "12:00", "2026-01-02", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05.123Z", TIME + "\\n", TIME[:-1]),
+        *("2026-01-02 03:04:05.123456789Z", "2026-13-02T03:04:05.123456789Z", "0000-01-02T03:04:05.123456789Z"),
+        *("2026-01-02T24:04:05.123456789Z", "\u0662026-01-02T03:04:05.123456789Z"),
+    ],
+)
+def test_a_time_that_is_none_is_no_event(tmp_path: Path, time: str) -> None:
+    assert shown(tmp_path / "file", line(time=time)) == ([], 1)

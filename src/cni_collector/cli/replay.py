@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +18,7 @@ from ..errors import CollectorError
 from ..events import AnyEvent, Event
 
 _BATCH: Final = 512
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z")
 
 
 class Replay:
@@ -57,12 +60,20 @@ class Replay:
     def _events(self, lines: list[bytes]) -> Iterator[Event]:
         for line in lines:
             try:
-                event = self._decoder.decode(line)
-                self._measure.encode(event)
+                event = self._event(line)
             except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
                 self.bad += 1
             else:
                 yield event
+
+    def _event(self, line: bytes) -> Event:
+        """The event in a line; raises where there is none, or one with a time or a number that no event has."""
+        event: Event = self._decoder.decode(line)
+        if not _TIME.fullmatch(event.time):
+            raise ValueError("no time")
+        datetime.fromisoformat(event.time)
+        self._measure.encode(event)
+        return event
 
     def check(self) -> None:
         """Says what could not be read.
