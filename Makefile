@@ -11,20 +11,23 @@ CLANG ?= clang-14
 LLVM_OBJCOPY ?= llvm-objcopy-14
 CLANG_FORMAT ?= clang-format-14
 
-.PHONY: run test test-kernels test-unit lint bpf bpf-check bench bench-others setup help clean
+.PHONY: run test test-kernels test-unit fuzz lint bpf bpf-check bench bench-others setup help clean
 
 run: setup ## show live events (needs root, uses sudo)
 	$(SUDO) $(BIN)/cni-collector watch
 
 test: $(VENV)/.dev packages-test ## run all tests (the kernel's need root, by sudo)
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit tests/fuzz
 	$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider tests/kernel tests/runtimes tests/docs
 
 test-kernels: $(VENV)/.dev packages-machines ## run the kernel tests in every tier on emulated machines; KERNELS="6.18 7" adds some
 	$(SUDO) $(BIN)/python -m tests.machines suite 6.1 6.12 $(KERNELS)
 
 test-unit: $(VENV)/.dev ## run the tests that need neither root nor BPF
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit tests/fuzz
+
+fuzz: $(VENV)/.dev ## feed the parsers millions of inputs, guided by coverage
+	$(BIN)/python -m tests.fuzz
 
 lint: $(VENV)/.dev packages-bpf ## check types, style and format, of Python and C
 	$(BIN)/ruff check
@@ -63,7 +66,7 @@ $(VENV)/.run: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.run
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
