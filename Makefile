@@ -12,13 +12,13 @@ CLANG ?= clang-14
 LLVM_OBJCOPY ?= llvm-objcopy-14
 CLANG_FORMAT ?= clang-format-14
 
-.PHONY: run show test test-kernels test-unit lint bpf bpf-check bench bench-sizing bench-others setup help clean
+.PHONY: run show test test-kernels test-unit fuzz lint bpf bpf-check bench bench-sizing bench-others setup help clean
 
 run: setup ## show live events (needs root, uses sudo)
 	$(SUDO) $(BIN)/cni-collector watch
 
 test: $(VENV)/.dev packages-test ## run all tests (the kernel's need root, by sudo)
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit tests/fuzz
 	$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider tests/kernel tests/runtimes tests/destinations tests/docs
 
 test-kernels: $(VENV)/.dev packages-machines ## run the kernel tests in every tier on emulated machines; KERNELS="6.18 7" adds some
@@ -28,7 +28,10 @@ show: $(VENV)/.dev packages-test ## run three nodes that send to NATS, OTLP and 
 	$(SUDO) $(BIN)/python -m tests.destinations
 
 test-unit: $(VENV)/.dev ## run the tests that need neither root nor BPF
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit tests/fuzz
+
+fuzz: $(VENV)/.dev ## feed the parsers millions of inputs, guided by coverage
+	$(BIN)/python -m tests.fuzz
 
 lint: $(VENV)/.dev packages-bpf ## check types, style and format, of Python and C
 	$(BIN)/ruff check
@@ -70,7 +73,7 @@ $(VENV)/.run: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.run
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 

@@ -10,7 +10,7 @@ _CONTAINER = re.compile(
     rf"|.*:cri-containerd:{_ID}"  # containerd set to systemd below a kubelet set to cgroupfs, or the reverse
     rf"|(?:crio-|libpod-|libpod-payload-)?{_ID})"  # cgroupfs driver
 )
-_POD = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice|$|:)")
+_POD = re.compile(r"pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice|\Z|:)")
 
 
 def identify(path: str) -> tuple[str | None, str | None]:

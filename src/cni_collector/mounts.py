@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 _MOUNTINFO: Final = ("/proc/1/mountinfo", "/proc/self/mountinfo")
 """The first process' mounts are the machine's, also where this process has a mount namespace of its own."""
+_NAMESPACE: Final = re.compile(rb"([0-9]+) [0-9]+ [0-9]+:[0-9]+ net:\[([0-9]{1,20})\] ([^ ]+) .* - nsfs ")
 _ESCAPES: Final = (b"040", b"011", b"012", b"134")
 """What mountinfo writes as three octal digits: space, tab, newline, backslash."""
 
@@ -50,13 +51,17 @@ def _read(fd: int) -> frozenset[Mount]:
     """What stands in an open mountinfo now (proc_pid_mountinfo(5))."""
     os.lseek(fd, 0, os.SEEK_SET)
     text = b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
-    found = set()
+    return parse(text)
+
+
+def parse(mountinfo: bytes) -> frozenset[Mount]:
+    """The network namespaces among the mounts that a file lists."""
     # There may be thousands of mounts, and few of namespaces: the others are not taken apart.
-    for line in [line for line in text.split(b"\n") if b" net:[" in line]:
-        ident, _parent, _device, root, path, *rest = line.split(b" ")
-        if root.startswith(b"net:[") and b"nsfs" in rest:
-            found.add(Mount(ident.decode(), int(root[5:-1]), _unescape(path)))
-    return frozenset(found)
+    lines = [line for line in mountinfo.split(b"\n") if b" net:[" in line]
+    return frozenset(
+        Mount(ident.decode(), int(inum), _unescape(path))
+        for ident, inum, path in (match.groups() for match in map(_NAMESPACE.match, lines) if match)
+    )
 
 
 def _unescape(path: bytes) -> str:

@@ -116,7 +116,7 @@ def _tasks(records: bytes, decoder: Decoder) -> dict[int, list[Event]]:
     while at < len(records):
         size = NETNS_RECORD.size
         if records[at] == CGROUP:
-            size = CGROUP_RECORD.size + CGROUP_RECORD.unpack_from(records, at)[2]
+            size = CGROUP_RECORD.size + int.from_bytes(records[at + 2 : at + 4], sys.byteorder)
         event = decoder.decode(records[at : at + size], 0, size)
         if event and event.netns:
             tasks.setdefault(event.netns.cookie, []).append(event)

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_collector import cli
+from cni_collector.cli import lines as forms
 from cni_collector.cli.filters import Filters, first
 from cni_collector.cli.table import Column, printable, row
 from cni_collector.cni import Running
@@ -584,6 +585,26 @@ def test_list_shows_the_calls_under_way_below_those_that_made_them(run: Run, mon
             ("50", "GC", "-", "0.0s", "-", "-", "-"),
         )
     ]
+
+
+def test_calls_that_are_nested_without_end_do_not_fill_the_screen(
+    run: Run, reported: FakeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = range(100, 1000)
+    reported.script[0] = [CniStart(TIME, pid=pid, tid=pid, plugin="/x/deep", parent=pid - 1) for pid in pids]
+    monkeypatch.setattr(list_, "running_calls", lambda: [Running(pid, pid - 1, "ADD", 0, "/x/deep") for pid in pids])
+    for arguments in (("watch", "-o", "table"), ("list", "--cni")):
+        lines = [line for line in run(*arguments).stdout.splitlines() if "deep" in line]
+        assert len(lines) == len(pids)
+        assert [line.index("deep") - lines[0].index("deep") for line in lines[:4]] == [0, 2, 4, 6]
+        assert {len(line) for line in lines[8:]} == {len(lines[8])}
+
+
+def test_calls_whose_end_was_lost_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms, "_BOUND", 8)
+    table = forms.TableLines()
+    table.form([CniStart(TIME, pid=pid, tid=pid) for pid in range(100)])
+    assert len(table._depths) == 8
 
 
 def test_list_of_calls_as_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

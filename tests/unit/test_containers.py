@@ -94,6 +94,8 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
     f"/docker/{ID.upper()}": (None, None),
     f"/system.slice/docker-{ID}.service": (None, None),
     f"/kubepods/pod{POD}0/x": (None, None),
+    f"/kubepods/pod{POD}\n": (None, None),
+    f"/docker/{ID}\n": (None, None),
 }
 
 TEXT = st.binary().map(lambda raw: raw.decode("utf-8", "replace"))

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
-import time
 from pathlib import Path
 
-import click
 import msgspec
 import pytest
 
-from cni_collector.cli import watch
-from cni_collector.cli.replay import Replay, moment
-from cni_collector.errors import CollectorError
 from cni_collector.events import AnyEvent, Event, NetnsEnter
 from cni_collector.exporters.file import FileExporter
 
 
 def _events(first: int, count: int) -> list[Event]:
-    return [NetnsEnter(f"{number:08}") for number in range(first, first + count)]
+    return [NetnsEnter(f"2026-01-02T03:04:05.{number:09}Z") for number in range(first, first + count)]
 
 
 def export(exporter: FileExporter, events: list[Event]) -> None:
@@ -65,62 +59,3 @@ def test_a_batch_larger_than_the_limit_is_not_split(tmp_path: Path) -> None:
     exporter.close()
     assert _read(path) == _times(_events(50, 50))
     assert _read(tmp_path / "events.json.1") == _times(_events(0, 50))
-
-
-def test_replay_leaves_out_what_is_no_event_and_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "events.json"
-    exporter = FileExporter(path)
-    export(exporter, _events(0, 1000))
-    exporter.close()
-    with path.open("ab") as file:
-        file.write(b'{"type":"netns_enter"}\nrubbish\n{"type":"unknown","time":"x"}\n\xff\n' + b"[" * 5000 + b"\n")
-    batches = Replay(str(path)).batches()
-    assert [event for _ in range(2) for event in next(batches)] == _events(0, 1000)
-    with pytest.raises(CollectorError, match=r"5 lines of .* are no events"):
-        next(batches)
-
-
-def test_replay_begins_at_a_time(tmp_path: Path) -> None:
-    path = tmp_path / "events.json"
-    exporter = FileExporter(path)
-    export(exporter, _events(0, 20))
-    exporter.close()
-    assert list(Replay(str(path), since="00000007").batches()) == [_events(7, 13)]
-
-
-def test_replay_can_be_stopped(tmp_path: Path) -> None:
-    path = tmp_path / "events.json"
-    exporter = FileExporter(path)
-    export(exporter, _events(0, 2000))
-    exporter.close()
-    replay = Replay(str(path))
-    batches = replay.batches()
-    first = next(batches)
-    replay.stop()
-    assert list(batches) == []
-    assert first == _events(0, len(first))
-
-
-def test_a_file_that_cannot_be_read() -> None:
-    with pytest.raises(CollectorError, match="cannot read /nonexistent: No such file"):
-        list(Replay("/nonexistent").batches())
-
-
-@pytest.mark.parametrize(
-    ("given", "meant"),
-    [
-        ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00.000000000Z"),
-        ("2026-01-31T12:00:00.25+01:00", "2026-01-31T11:00:00.250000000Z"),
-        ("2026-01-31T12:00:00.123456789Z", "2026-01-31T12:00:00.123456000Z"),
-    ],
-)
-def test_times_are_meant_as_events_have_them(given: str, meant: str) -> None:
-    assert moment(click.Context(watch), click.Option(["--since"]), given) == meant
-
-
-def test_a_time_may_be_given_by_how_long_ago_it_was() -> None:
-    now = time.time()
-    for given, seconds in (("90s", 90), ("2m", 120), ("3h", 10800), ("1d", 86400)):
-        told = moment(click.Context(watch), click.Option(["--since"]), given)
-        assert told
-        assert abs(now - seconds - datetime.datetime.fromisoformat(told).timestamp()) < 30

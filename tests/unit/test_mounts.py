@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_collector.mounts import Mount, MountWatch, mounted, real_path
+from cni_collector.mounts import Mount, MountWatch, mounted, parse, real_path
 
 from .mountinfo import ROOT, mount
 
@@ -40,6 +40,21 @@ def test_optional_fields_may_be_none_or_many(mountinfo: Path) -> None:
 def test_paths_are_read_as_they_are(mountinfo: Path, raw: bytes, path: str) -> None:
     mountinfo.write_bytes(ROOT + mount(raw))
     assert mounted() == {Mount("40", 4026532001, path)}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"40 22 0:4 net:[4026532001]",
+        b"40 22 0:4 net:[4026532001] /run/x rw shared:2 - nsfs",
+        b"40 22 0:4 net:[] /run/x rw shared:2 - nsfs nsfs rw",
+        b"40 22 0:4 net:[%s] /run/x rw - nsfs nsfs rw" % (b"9" * 5000),
+        b"x 22 0:4 net:[4026532001] /run/x rw - nsfs nsfs rw",
+        b" net:[ nsfs",
+    ],
+)
+def test_a_line_that_makes_no_sense_is_passed_over(line: bytes) -> None:
+    assert parse(line + b"\n" + mount(b"/run/netns/a")) == {Mount("40", 4026532001, "/run/netns/a")}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cni_collector.exporters.idents import Idents
 from cni_collector.exporters.nats import node_of, server_name, token
 
-ALLOWED = set(string.ascii_letters + string.digits + "-_%")
+ALLOWED = set(string.ascii_letters + string.digits + "-_%~")
 
 
 @given(st.text(min_size=1))

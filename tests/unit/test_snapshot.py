@@ -77,6 +77,16 @@ def kernel(tracked: list[Tracked], *records: bytes, meanwhile: Callable[[], obje
     )
 
 
+@pytest.mark.parametrize("cut", [1, 3, 8, 15, 20, 103])
+def test_records_that_end_too_early_are_counted(mountinfo: Path, cut: int) -> None:
+    decode = decoder()
+    whole = netns_record(type=7, cookie=9, inum=8, pid=10)
+    for record in (whole, cgroup_record(b"n" * 200, ident=1)):
+        (found,) = take(kernel([(9, 8, 0)], whole, record[:cut]), decode)
+        assert found.members == 1
+    assert decode.undecodable == 2
+
+
 def test_take_joins_namespaces_with_their_tasks_and_the_names_that_lasted(mountinfo: Path) -> None:
     path = b"n" * 87  # with its NUL, its record is as long as that of a namespace
     records = [

@@ -15,8 +15,9 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import NotFoundError
 
 from ..errors import CollectorError
-from ..events import AnyEvent, Event
+from ..events import Event
 from ..exporters.nats import SUBJECTS, connect, node_of, server_name
+from .parsing import Parser
 
 _BATCH: Final = 512
 _PATIENCE: Final = 5.0
@@ -37,16 +38,12 @@ class ClusterStream:
     Args:
         url: the server's.
         since: time from which on, as events have it; from now on, if None.
-
-    Attributes:
-        bad: messages that are no events.
     """
 
     def __init__(self, url: str, since: str | None) -> None:
-        self.bad = 0
         self._url = url
         self._since = since
-        self._decoder = msgspec.json.Decoder(AnyEvent)
+        self._parser = Parser()
         self._loop = asyncio.new_event_loop()
         self._stopped = asyncio.Event()
         self._client = Client()
@@ -78,9 +75,9 @@ class ClusterStream:
         finally:
             self._loop.run_until_complete(self._client.close())
             self._loop.close()
-        if self.bad:
+        if self._parser.bad:
             raise CollectorError(
-                f"{self.bad} messages of {server_name(self._url)} are no events, and were left out: "
+                f"{self._parser.bad} messages of {server_name(self._url)} are no events, and were left out: "
                 f"see who else publishes on {SUBJECTS}"
             )
 
@@ -142,10 +139,6 @@ class ClusterStream:
 
     def _events(self, messages: list[Msg]) -> Iterator[Event]:
         for message in messages:
-            try:
-                event = msgspec.structs.replace(self._decoder.decode(message.data), node=node_of(message.subject))
-            except (msgspec.MsgspecError, ValueError, RecursionError):
-                self.bad += 1
-                continue
-            if self._since is None or event.time >= self._since:
-                yield event
+            event = self._parser.parse(message.data)
+            if event and (self._since is None or event.time >= self._since):
+                yield msgspec.structs.replace(event, node=node_of(message.subject))

@@ -11,6 +11,11 @@ import msgspec
 from ..events import CniCall, CniEnd, CniStart, Event, Netns, Pod
 from .table import Column, header, row
 
+DEEPEST: Final = 8
+"""How deep calls are shown nested: whoever sets variables can nest them without end, and would fill the screen."""
+_BOUND: Final = 1 << 16
+"""Calls under way that are remembered."""
+
 _COLUMNS: Final = (
     Column("TIME", 15),
     Column("EVENT", 19),
@@ -94,7 +99,10 @@ class TableLines:
     def _plugin(self, call: CniCall) -> str:
         depth = 0
         if isinstance(call, CniStart) and call.pid is not None:
-            depth = self._depths[call.node, call.pid] = self._depths.get((call.node, call.parent or 0), -1) + 1
+            depth = min(self._depths.get((call.node, call.parent or 0), -1) + 1, DEEPEST)
+            self._depths[call.node, call.pid] = depth
+            while len(self._depths) > _BOUND:
+                del self._depths[next(iter(self._depths))]
         elif isinstance(call, CniEnd) and call.pid is not None:
             depth = self._depths.pop((call.node, call.pid), 0)
         return "  " * depth + posixpath.basename(call.plugin or call.comm or "")

@@ -10,7 +10,7 @@ import msgspec
 from ..cni import running_calls
 from ..events import Pod
 from ..snapshot import Found, existing
-from .lines import pod_text
+from .lines import DEEPEST, pod_text
 from .table import Column, header, row
 
 _COLUMNS = (
@@ -97,7 +97,7 @@ def _list_calls(output: str) -> None:
     click.echo(header(_CALL_COLUMNS))
     depths: dict[int, int] = {}
     for call in calls:
-        depth = depths[call.pid] = depths.get(call.parent, -1) + 1
+        depth = depths[call.pid] = min(depths.get(call.parent, -1) + 1, DEEPEST)
         cells = [
             str(call.pid),
             call.command,

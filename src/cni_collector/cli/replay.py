@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import click
-import msgspec
 
 from ..errors import CollectorError
-from ..events import AnyEvent, Event
+from ..events import Event
 from .exports import NO_NATS
+from .parsing import Parser
 
 _BATCH: Final = 512
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -66,22 +66,21 @@ class Replay:
     Args:
         path: the file; `-` is stdin.
         since: time from which on, as events have it; all, if None.
-
-    Attributes:
-        bad: lines that are no events.
-        stopped: nothing more is wanted.
     """
 
     def __init__(self, path: str, since: str | None = None) -> None:
-        self.bad = 0
-        self.stopped = False
+        self._stopped = False
         self._path = path
         self._since = since or ""
-        self._decoder = msgspec.json.Decoder(AnyEvent)
+        self._parser = Parser()
+
+    @property
+    def bad(self) -> int:
+        """Lines that are no events."""
+        return self._parser.bad
 
     def stop(self) -> None:
-        """Ends `batches` after the present one. Safe in a signal handler."""
-        self.stopped = True
+        self._stopped = True
 
     def batches(self) -> Iterator[list[Event]]:
         """The events, in lists.
@@ -91,8 +90,9 @@ class Replay:
         """
         try:
             with contextlib.nullcontext(sys.stdin.buffer) if self._path == "-" else Path(self._path).open("rb") as file:
-                while not self.stopped and (lines := list(itertools.islice(file, _BATCH))):
-                    if batch := list(self._events(lines)):
+                while not self._stopped and (lines := list(itertools.islice(file, _BATCH))):
+                    events = map(self._parser.parse, lines)
+                    if batch := [event for event in events if event and event.time >= self._since]:
                         yield batch
         except OSError as error:
             raise CollectorError(f"cannot read {self._path}: {error.strerror}") from error
@@ -101,13 +101,3 @@ class Replay:
                 f"{self.bad} lines of {click.format_filename(self._path)} are no events, and were left out: "
                 "give a file that `cni-collector watch -o json` has written"
             )
-
-    def _events(self, lines: list[bytes]) -> Iterator[Event]:
-        for line in lines:
-            try:
-                event = self._decoder.decode(line)
-            except (msgspec.MsgspecError, ValueError, RecursionError):
-                self.bad += 1
-                continue
-            if event.time >= self._since:
-                yield event

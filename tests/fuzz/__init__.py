@@ -1,0 +1,1 @@
+"""The parsers, fed with inputs that are guided by coverage: `python -m tests.fuzz`."""

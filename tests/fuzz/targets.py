@@ -1,0 +1,250 @@
+"""What is fed: functions of bytes that raise where a promise is broken."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Final, NamedTuple
+from unittest import mock
+
+from cni_collector import cni, cni_cache, mounts, snapshot
+from cni_collector.cli.replay import Replay
+from cni_collector.containers import identify
+from cni_collector.errors import CollectorError, LayoutError
+from cni_collector.events import CniCall, CniEnd, CniStart, Event, Netns, Pod
+from cni_collector.record import CGROUP, CNI_END, CNI_START, NETNS_RECORD, TYPES, Decoder, cgroup_path
+from cni_collector.ring import MappedRing
+
+from ..unit.mountinfo import mount
+from ..unit.records import BOOT
+from . import mutators, seeds
+from .mutators import Mutator
+from .properties import are_ids, came_of_a_record, can_be_written, is_named
+from .ring import BUSY, DISCARD, HEADER, Ring
+
+
+class Target(NamedTuple):
+    """One parser.
+
+    Attributes:
+        check: takes an input, and raises where the parser does not keep a promise.
+        seeds: inputs that mutation starts from.
+        words: what mutation puts in.
+        size: bytes of the longest input.
+        mutate: knows the form of inputs.
+    """
+
+    check: Callable[[bytes], None]
+    seeds: Sequence[bytes]
+    words: Sequence[bytes] = ()
+    size: int = 2048
+    mutate: Mutator | None = None
+
+
+# Records of the kernel.
+
+
+def records(content: bytes) -> None:
+    """What a ring holds, read in runs and one by one: the same comes of both."""
+    content = content[: len(content) & ~7]  # every position in a ring is a multiple of 8
+    decoder, other = _decoder(), _decoder()
+    with mock.patch.object(cni, "read_environment", _environment):
+        expected, end = _one_by_one(content, decoder)
+        events: list[Event] = []
+        ring = _ring()
+        ring.fill(content)
+        with contextlib.closing(MappedRing(ring, other.decode, other.decode_run)) as reader:  # type: ignore[arg-type]
+            more = True
+            try:
+                while more:
+                    batch, more = reader.read(1 + len(content) // 8 % 16)
+                    events += batch
+            except LayoutError:
+                assert end is None
+                return
+    assert (events, other.undecodable, ring.consumed) == (expected, decoder.undecodable, end)
+    _tell_the_truth(events)
+
+
+def _one_by_one(content: bytes, decoder: Decoder) -> tuple[list[Event], int | None]:
+    """The events in a ring, and where reading it ends; None where its memory is corrupt."""
+    events: list[Event] = []
+    at = 0
+    while at < len(content):
+        size = int.from_bytes(content[at : at + 4], sys.byteorder)
+        if size & BUSY:
+            break
+        discarded, size = bool(size & DISCARD), size & ~DISCARD
+        if size > len(content) - at - HEADER:
+            return events, None
+        if not discarded and (event := _decode(decoder, content, at + HEADER, size)):
+            events.append(event)
+        at += HEADER + (size + 7 & ~7)
+    return events, at
+
+
+def _decode(decoder: Decoder, content: bytes, at: int, size: int) -> Event | None:
+    """The event of one record: of the type that it says, or it is counted, or it is of a kind that may give none."""
+    kind, counted = content[at] if size else None, decoder.undecodable
+    if kind == CGROUP and size == NETNS_RECORD.size:  # no ring holds this: `decode` reads a path, a run has none
+        decoder.decode_run(content[at - HEADER : at + size], [])
+        return None
+    event = decoder.decode(memoryview(content), at, size)
+    if event:
+        assert (type(event), decoder.undecodable) == (TYPES[content[at]], counted)
+    else:
+        assert decoder.undecodable == counted + 1 or (
+            decoder.undecodable == counted and kind in (CGROUP, CNI_START, CNI_END)
+        )
+    return event
+
+
+def _tell_the_truth(events: list[Event]) -> None:
+    """Only root says which pod a namespace is for; a call says what it was asked to do, or how it ended."""
+    believed: set[Pod] = set()
+    for event in events:
+        came_of_a_record(event)
+        if not isinstance(event, CniCall):
+            assert event.pod is None or event.pod in believed, event
+            continue
+        is_named(event.pod)
+        if isinstance(event, CniStart):
+            assert None not in (event.command, event.plugin), event
+            if event.pod and event.uid == 0 and event.command == "ADD" and event.netns:
+                believed.add(event.pod)
+        elif isinstance(event, CniEnd):
+            assert (event.exit_code is None) != (event.signal is None), event
+    can_be_written(events)
+
+
+def tasks(written: bytes) -> None:
+    """What the snapshot's iterator writes."""
+    decoder = _decoder()
+    found = snapshot._tasks(written, decoder)
+    for cookie, members in found.items():
+        assert {member.netns and member.netns.cookie for member in members} == {cookie}
+        _tell_the_truth(members)
+
+
+def _decoder() -> Decoder:
+    """A decoder whose clock stands where it always does here, and that knows a namespace by its name."""
+    decoder = Decoder()
+    decoder._offset = BOOT
+    decoder.namespaces.host_inum = seeds.HOST[1]
+    decoder.namespaces.born(Netns(*seeds.BLUE), 0)
+    decoder.namespaces.set_name(Netns(*seeds.BLUE), seeds.BLUE_PATH)
+    return decoder
+
+
+def _environment(pid: int, _started: int) -> list[bytes] | None:
+    """In place of /proc: some processes are gone, others have an environment."""
+    return (None, seeds.ENVIRONMENTS[0].split(b"\0"), [b"PATH=/bin"])[pid % 3]
+
+
+@functools.cache
+def _ring() -> Ring:
+    return Ring()
+
+
+# What others say.
+
+
+def environment(raw: bytes) -> None:
+    """An environment: the first of each name counts, as for getenv(3)."""
+    variables = raw.split(b"\0")
+    fields = cni.parse_environment(variables)
+    for name, field in cni._FIELDS.items():
+        sign = name.encode() + b"="
+        values = [variable.removeprefix(sign) for variable in variables if variable.startswith(sign)]
+        told = values and (values[0] or field == "command")
+        assert fields.pop(field, None) == (cni.text(values[0]) if told else None), field
+    assert not fields
+
+
+def arguments(raw: bytes) -> None:
+    """CNI_ARGS: a pod is named by pairs that are there, in whatever order."""
+    args = cni.text(raw)
+    pairs, pod = args.split(";"), cni.parse_args(args)
+    is_named(pod)
+    if pod:
+        uid = f"K8S_POD_UID={pod.uid}" if pod.uid else ""
+        assert {f"K8S_POD_NAMESPACE={pod.namespace}", f"K8S_POD_NAME={pod.name}", uid} <= {*pairs, ""}
+    assert cni.parse_args(";".join(reversed(pairs))) == pod
+    assert cni.parse_args(args, cut=True) == cni.parse_args(";".join(pairs[:-1]))
+
+
+def cgroups(raw: bytes) -> None:
+    """A cgroup's level and names: the ids stand in its path."""
+    path = cgroup_path(raw[0] if raw else 0, raw[1:])
+    assert path.startswith("/")
+    for text in (path, cni.text(raw)):
+        container, pod = identify(text)
+        are_ids(container, pod)
+        assert (container or "") in text
+        assert pod is None or re.search(rf"pod{pod}(\.slice|:|/|\Z)", text.replace("_", "-")), text
+
+
+def replay(raw: bytes) -> None:
+    """A file to be shown: each line is an event, or is counted."""
+    lines = raw.count(b"\n") + bool(raw.rpartition(b"\n")[2])
+    reader = Replay("-")
+    events: list[Event] = []
+    with mock.patch.object(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(raw))):
+        try:
+            for batch in reader.batches():
+                events += batch
+            assert not reader.bad
+        except CollectorError:
+            assert reader.bad
+    assert len(events) + reader.bad == lines
+    can_be_written(events)
+
+
+def cache(raw: bytes) -> None:
+    """Files of libcni's cache, one a line: what they tell does not depend on which is read first."""
+    lines = raw.split(b"\n")
+    pods = _cached(lines)
+    assert pods == _cached(lines[::-1])
+    for path, pod in pods.items():
+        assert mounts.real_path(path) == path, path
+        assert not path.startswith(("/proc/", "/var/run/")), path
+        is_named(pod)
+
+
+def _cached(files: list[bytes]) -> dict[str, Pod]:
+    directory = [SimpleNamespace(read_bytes=functools.partial(bytes, file)) for file in files]
+    with mock.patch.object(cni_cache, "CACHE", SimpleNamespace(glob=lambda _pattern: directory)):
+        return cni_cache.cached_pods()
+
+
+def mountinfo(raw: bytes) -> None:
+    """Lines of mountinfo; and the same bytes as paths, which are read as they are."""
+    for one in mounts.parse(raw):
+        assert re.fullmatch(r"[0-9]+ [0-9]+ .+", f"{one.ident} {one.inum} {one.path}", re.S), one
+    paths = [path for path in raw.split(b"\n") if path]
+    written = b"".join(mount(_escaped(path), ident) for ident, path in enumerate(paths))
+    assert mounts.parse(written) == {
+        mounts.Mount(str(ident), seeds.BLUE[1], cni.text(path)) for ident, path in enumerate(paths)
+    }
+
+
+def _escaped(path: bytes) -> bytes:
+    """A path as the kernel writes it (fs/seq_file.c, mangle_path)."""
+    return re.sub(rb"[ \t\n\\]", lambda match: b"\\%03o" % match[0][0], path)
+
+
+TARGETS: Final = {
+    "records": Target(records, seeds.RECORDS, [*seeds.NAMES, b"/proc/1/ns/net"], 8192, mutators.slots),
+    "tasks": Target(tasks, seeds.SNAPSHOTS),
+    "environment": Target(environment, seeds.ENVIRONMENTS, seeds.NAMES),
+    "arguments": Target(arguments, seeds.ARGUMENTS, seeds.KEYS),
+    "cgroups": Target(cgroups, seeds.CGROUPS, seeds.FORMS),
+    "replay": Target(replay, seeds.LINES, seeds.JSON, mutate=mutators.json_lines),
+    "cache": Target(cache, seeds.ENTRIES, seeds.JSON, mutate=mutators.json_lines),
+    "mountinfo": Target(mountinfo, seeds.MOUNTS, seeds.MOUNT_WORDS),
+}
