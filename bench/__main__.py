@@ -1,4 +1,4 @@
-"""`python -m bench`: measures everything and prints the table. The exit code says only whether it could be measured."""
+"""`python -m bench`: measures everything and prints the tables, each below its command. The exit code says only whether it could be measured."""
 
 from __future__ import annotations
 
@@ -48,21 +48,20 @@ def main(idle_seconds: float, live_seconds: float, repeats: int, only: tuple[str
         "others": lambda: others.rows(subjects, repeats),
         "execs": lambda: execs.rows(2 * repeats + 1),
     }
-    rows: list[Row] = []
+    print(
+        f"cni-collector {__version__}, tier {start.tier}, Linux {start.kernel} {start.arch}, {os.cpu_count()} CPUs, "
+        f"{platform.python_implementation()} {platform.python_version()}; medians (min-max)",
+        flush=True,
+    )
     failed = False
     for name, part in parts.items():
         if not only or name in only:
             print(f"measuring: {name}", file=sys.stderr)
             try:
-                rows += part()
+                print(f"\n$ python -m bench --only {name}\n{table(part())}", flush=True)
             except (CollectorError, RuntimeError, OSError) as error:
                 failed = True
                 print(f"bench: cannot measure {name}: {error}", file=sys.stderr)
-    print(
-        f"cni-collector {__version__}, tier {start.tier}, Linux {start.kernel} {start.arch}, {os.cpu_count()} CPUs, "
-        f"{platform.python_implementation()} {platform.python_version()}; medians (min-max)\n"
-    )
-    print(table(rows))
     sys.exit(failed)
 
 
