@@ -1,4 +1,7 @@
-"""`python -m bench`: measures everything and prints the tables, each below its command. The exit code says only whether it could be measured."""
+"""`python -m bench`: measures everything and prints the tables, each below its command.
+
+The exit code says only whether it could be measured.
+"""
 
 from __future__ import annotations
 

@@ -128,8 +128,11 @@ class NatsExporter:
         if messages:
             raise TimeoutError(f"no answer within {_ANSWER:.0f} s")
 
-    def close(self) -> None:
+    async def _disconnect(self) -> None:
         self._connecting.cancel()
-        asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
+        await self._client.close()
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._disconnect(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
