@@ -130,6 +130,7 @@ class NatsExporter:
 
     async def _disconnect(self) -> None:
         self._connecting.cancel()
+        await asyncio.wait([self._connecting])
         await self._client.close()
 
     def close(self) -> None:
