@@ -123,12 +123,16 @@ class Collector:
             CollectorError: reading failed, or is already going on elsewhere.
         """
         session = self._begin()
+        busy = False
         try:
             while (batch := self._next(session)) is not None:
                 if batch:
+                    busy = True
                     yield batch
                     continue
-                session.wait()
+                if not busy:  # otherwise more will come during the pause: to be woken for it costs as much as reading it
+                    session.wait()
+                busy = False
                 time.sleep(self._coalesce)
         finally:
             self._end(session)
@@ -139,17 +143,21 @@ class Collector:
 
         session = self._begin()
         loop = asyncio.get_running_loop()
+        busy = False
         try:
             while (batch := self._next(session)) is not None:
                 if batch:
+                    busy = True
                     yield batch
                     continue
-                ready = asyncio.Event()
-                loop.add_reader(session.fileno(), ready.set)
-                try:
-                    await ready.wait()
-                finally:
-                    loop.remove_reader(session.fileno())
+                if not busy:
+                    ready = asyncio.Event()
+                    loop.add_reader(session.fileno(), ready.set)
+                    try:
+                        await ready.wait()
+                    finally:
+                        loop.remove_reader(session.fileno())
+                busy = False
                 await asyncio.sleep(self._coalesce)
         finally:
             self._end(session)
