@@ -11,14 +11,17 @@ CLANG ?= clang-14
 LLVM_OBJCOPY ?= llvm-objcopy-14
 CLANG_FORMAT ?= clang-format-14
 
-.PHONY: run test test-kernels test-unit lint bpf bpf-check bench bench-others setup help clean
+IMAGE ?= cni-collector
+CONTAINERS = $(or $(shell command -v podman || command -v docker),$(error this needs podman or docker))
+
+.PHONY: run test test-kernels test-unit lint bpf bpf-check bench bench-others image setup help clean
 
 run: setup ## show live events (needs root, uses sudo)
 	$(SUDO) $(BIN)/cni-collector watch
 
 test: $(VENV)/.dev packages-test ## run all tests (the kernel's need root, by sudo)
 	$(BIN)/python -m pytest tests/unit
-	$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider tests/kernel tests/runtimes tests/docs
+	$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider tests/kernel tests/runtimes tests/docs tests/deploy
 
 test-kernels: $(VENV)/.dev packages-machines ## run the kernel tests in every tier on emulated machines; KERNELS="6.18 7" adds some
 	$(SUDO) $(BIN)/python -m tests.machines suite 6.1 6.12 $(KERNELS)
@@ -51,6 +54,9 @@ bench: $(VENV)/.dev ## print what speed and size are on this machine
 bench-others: $(VENV)/.dev packages-machines packages-bpf ## print what other programs pay, in instructions of emulated machines
 	$(SUDO) $(BIN)/python -m bench.instructions 6.1 6.12
 
+image: ## build the container image, with podman or docker; IMAGE= is its name, BASE= a Debian to build it on
+	$(CONTAINERS) build --file deploy/Containerfile --tag $(IMAGE) $(if $(BASE),--build-arg BASE=$(BASE)) $(IMAGE_OPTIONS) .
+
 setup: $(VENV)/.run
 
 $(VENV)/bin/python:
@@ -70,7 +76,7 @@ $(VENV)/.dev: $(VENV)/.run
 .PHONY: packages-test packages-bpf packages-machines
 packages-test:
 	tools/packages iproute2 util-linux busybox-static gcc libc6-dev iptables \
-		runc containerd containernetworking-plugins podman netavark conmon prometheus
+		runc containerd containernetworking-plugins podman netavark conmon prometheus debootstrap
 
 packages-machines: packages-test
 	tools/packages qemu-system-x86 qemu-system-arm kmod

@@ -19,6 +19,7 @@ import cri_api as cri
 import grpc
 
 from . import images, leftovers
+from .overlays import overlays_work
 from .plugins import Plugins
 
 PATIENCE: Final = 60.0
@@ -111,7 +112,7 @@ class Containerd:
         self._channel: grpc.Channel | None = None
         try:
             self.plugins: Final = Plugins(self.home / "cni", addresses=addresses, subnet=subnet)
-            snapshotter = "overlayfs" if _overlays_work(self.home / "overlay") else "native"
+            snapshotter = "overlayfs" if overlays_work(self.home / "overlay") else "native"
         except BaseException:
             shutil.rmtree(self.home)
             raise
@@ -355,16 +356,6 @@ class Containerd:
             if not existed:
                 with contextlib.suppress(OSError):  # somebody else uses it by now
                     directory.rmdir()
-
-
-def _overlays_work(directory: Path) -> bool:
-    """Whether overlays can be mounted here: not where the file system is one. All else copies each image's files."""
-    options = []
-    for name in "lowerdir", "upperdir", "workdir":
-        (directory / name).mkdir(parents=True)
-        options.append(f"{name}={directory / name}")
-    mount = ["mount", "-t", "overlay", "-o", ",".join(options), "overlay", str(directory / "lowerdir")]
-    return subprocess.run(["unshare", "--mount", *mount], stderr=subprocess.DEVNULL, timeout=PATIENCE).returncode == 0
 
 
 def _names() -> set[Path]:

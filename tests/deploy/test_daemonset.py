@@ -1,0 +1,262 @@
+"""The DaemonSet's container, run with exactly what the manifests allow it, sees what happens on the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from cni_collector import CniEnd, CniStart, CollectorStart, NetnsCreate, NetnsDestroy, NetnsFound, Pod
+
+from ..kernel.actors import CLONE_NEWNET, NOBODY, act, execute, inum, setns
+from ..kernel.actors import cookie as own_cookie
+from ..kernel.watching import PATIENCE, Scene, Watch
+from ..runtimes.plugins import RESULTS
+from ..runtimes.podman import Podman
+from .manifests import BASE, daemonset, variants
+from .pods import NODE, Run, run_of
+
+POD = Pod("shop", "web-0", "11111111-2222-3333-4444-555555555555")
+ARGS = [["K8S_POD_NAMESPACE", POD.namespace], ["K8S_POD_NAME", POD.name], ["K8S_POD_UID", POD.uid]]
+
+
+class Container(NamedTuple):
+    """A running container of the DaemonSet's, whose events are read."""
+
+    watch: Watch
+    id: str
+    podman: Podman
+
+    @property
+    def pid(self) -> int:
+        return self.podman.pid(self.id)
+
+    def status(self) -> dict[str, str]:
+        """/proc/PID/status of the collector, as the machine sees it."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _run(directory: Path, place: Path) -> Run:
+    spec: dict[str, Any] = daemonset(directory)["spec"]["template"]["spec"]
+    return run_of(spec, place)
+
+
+def _command(podman: Podman, image: str, run: Run, *options: str, leave_out: str = "") -> list[str]:
+    added = [f"--cap-add={name}" for name in run.capabilities if name != leave_out]
+    return podman.command(
+        "run", f"--cgroup-parent=/{podman.name}", *options, *run.options, *added, image, *run.arguments
+    )
+
+
+def _start(podman: Podman, image: str, run: Run) -> Container:
+    name = f"collector-{secrets.token_hex(4)}"
+    return Container(Watch(command=_command(podman, image, run, f"--name={name}")), name, podman)
+
+
+class Named:
+    """A namespace that `ip netns` makes."""
+
+    def __init__(self) -> None:
+        self.name = f"cni-deploy-{secrets.token_hex(4)}"
+        self.path = f"/run/netns/{self.name}"
+
+    def add(self) -> int:
+        """Returns the pid of the `ip` that makes it."""
+        return self._ip("add", self.name)
+
+    def exec(self, *command: str) -> int:
+        """The same of the `ip` that becomes the command."""
+        return self._ip("exec", self.name, *command)
+
+    def delete(self) -> None:
+        """Takes the name away, by which the namespace ends if nothing else holds it."""
+        self._ip("del", self.name)
+
+    def visit(self) -> tuple[int, tuple[int, int]]:
+        """Goes in and out again: the pid that did, and the namespace's cookie and inode number."""
+
+        def play() -> tuple[int, int]:
+            home = os.open("/proc/self/ns/net", os.O_RDONLY)
+            setns(os.open(self.path, os.O_RDONLY), CLONE_NEWNET)
+            inside = own_cookie(), inum()
+            setns(home, CLONE_NEWNET)
+            return inside
+
+        return act(play)
+
+    def _ip(self, *arguments: str) -> int:
+        with subprocess.Popen(["ip", "netns", *arguments]) as process:
+            assert process.wait(PATIENCE) == 0
+        return process.pid
+
+
+@pytest.fixture(scope="module")
+def old() -> Iterator[Named]:
+    """A namespace that is there before the collector, of a pod that only libcni remembers."""
+    namespace = Named()
+    namespace.add()
+    entry = RESULTS / f"{namespace.name}-eth0"
+    existed = RESULTS.exists()
+    RESULTS.mkdir(mode=0o700, parents=True, exist_ok=True)  # as libcni makes it
+    entry.touch(mode=0o600)
+    entry.write_text(json.dumps({"kind": "cniCacheV1", "netns": namespace.path, "cniArgs": ARGS}))
+    yield namespace
+    entry.unlink()
+    if Path(namespace.path).exists():
+        namespace.delete()
+    if not existed:
+        RESULTS.rmdir()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The manifest, with events on stdout."""
+    return _run(BASE, tmp_path_factory.mktemp("seccomp"))
+
+
+@pytest.fixture(scope="module")
+def container(podman: Podman, image: str, run: Run, old: Named) -> Iterator[Container]:
+    with (started := _start(podman, image, run)).watch:
+        yield started
+        podman("rm", "--force", "--time=0", started.id)
+
+
+@pytest.fixture
+def scene(container: Container) -> Scene:
+    container.watch.settle()
+    return Scene(container.watch)
+
+
+def test_it_knows_where_it_is(container: Container) -> None:
+    start = container.watch.start
+    assert (start.node, start.missing) == (NODE, [])
+    _, (cookie, number) = act(lambda: (own_cookie(), inum()))
+    assert start.host_netns
+    assert (start.host_netns.cookie, start.host_netns.inum) == (cookie, number)
+
+
+def test_it_is_an_ordinary_user(container: Container) -> None:
+    status = container.status()
+    assert {status["Uid"], status["Gid"]} == {"\t".join(["65532"] * 4)}
+    assert status["Groups"] == ""
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+
+def test_what_was_there_before(container: Container, old: Named) -> None:
+    """The end comes when the name goes: nothing in the container holds the namespace."""
+    watch = container.watch
+    _, (cookie, _) = old.visit()
+    found = watch.wait(lambda e: isinstance(e, NetnsFound) and e.netns is not None and e.netns.cookie == cookie)
+    assert (found.name, found.pod) == (old.path, POD)
+    old.delete()
+    watch.destroyed(cookie)
+    (end,) = (e for e in watch.events if isinstance(e, NetnsDestroy) and e.netns and e.netns.cookie == cookie)
+    assert (end.name, end.pod) == (old.path, POD)
+
+
+def test_the_life_of_a_namespace(container: Container, scene: Scene) -> None:
+    watch = container.watch
+    new = Named()
+    maker = new.add()
+    watch.settle()  # or the mount might be looked at only when it is gone
+    watch.settle()
+    visitor, (cookie, _) = new.visit()
+    inside = new.exec("true")
+    refused = subprocess.Popen(["nsenter", f"--net={new.path}", "true"], user=NOBODY, stderr=subprocess.DEVNULL)
+    assert refused.wait(PATIENCE)
+    plugin = execute(
+        [
+            b"CNI_COMMAND=ADD",
+            f"CNI_NETNS={new.path}".encode(),
+            f"CNI_ARGS={';'.join('='.join(pair) for pair in ARGS)}".encode(),
+        ],
+        "/bin/sh",
+        "-c",
+        "exit 3",
+    )
+    os.waitpid(plugin, 0)
+    new.delete()
+    watch.destroyed(cookie)
+    who = {"ip": maker, "visitor": visitor, "inside": inside, "refused": refused.pid, "plugin": plugin}
+    story = scene.story({"A": cookie}, who)
+    tries = story.count("enter_failed A setns refused prev=host EPERM")  # nsenter tries twice, or once
+    assert story == [
+        "create A unshare ip prev=host",
+        "enter A unshare ip prev=host",
+        "exit A setns ip next=host",
+        "enter A setns visitor prev=host",
+        "exit A setns visitor next=host",
+        "enter A setns inside prev=host",
+        "exit A exit inside",
+        *(["enter_failed A setns refused prev=host EPERM"] * max(tries, 1)),
+        "cni_start A plugin",
+        "cni_end A plugin",
+        "destroy A",
+    ]
+    events = scene.events({"A": cookie}, {})
+    assert {e.name for e in events[3:]} == {new.path}
+    start, end, destroy = events[-3:]
+    assert isinstance(start, CniStart)
+    assert isinstance(end, CniEnd)
+    assert (start.command, start.pod, start.plugin, start.environment) == ("ADD", POD, "/bin/sh", None)
+    assert end.exit_code == 3
+    assert destroy.pod == POD
+
+
+def test_metrics_for_whoever_is_in_the_pods_network(container: Container) -> None:
+    pid = container.pid
+
+    def fetch() -> str:
+        setns(os.open(f"/proc/{pid}/ns/net", os.O_RDONLY), CLONE_NEWNET)
+        with urllib.request.urlopen("http://127.0.0.1:9464/metrics", timeout=PATIENCE) as page:
+            text: str = page.read().decode()
+        return text
+
+    _, page = act(fetch)
+    assert "cni_collector_healthy 1.0" in page.splitlines()
+    assert 'cni_events_total{type="netns_found"}' in page
+
+
+def test_it_ends_in_order(podman: Podman, image: str, run: Run) -> None:
+    container = _start(podman, image, run)
+    with container.watch as watch:
+        _, cookie = act(lambda: 0)
+        before = time.monotonic()
+        podman("stop", container.id)
+        assert watch.ended().lost == 0
+        assert time.monotonic() - before < 10
+        assert podman.inspect(container.id)["State"]["ExitCode"] == 0
+        podman("rm", container.id)
+
+
+@pytest.mark.parametrize("directory", variants(), ids=lambda directory: directory.name)
+def test_each_variant_sees_and_keeps_nothing(
+    podman: Podman, image: str, directory: Path, tmp_path: Path
+) -> None:
+    run = _run(directory, tmp_path)
+    container = _start(podman, image, run)
+    with container.watch as watch:
+        watch.settle()
+        assert watch.start.missing == []
+        status = container.status()
+        assert (status["Uid"].split()[0], status["CapEff"], status["NoNewPrivs"]) == ("65532", "0" * 16, "1")
+        podman("rm", "--force", "--time=0", container.id)
+
+
+@pytest.mark.parametrize("capability", ["BPF", "PERFMON", "SETUID", "SETGID"])
+def test_each_capability_is_needed(podman: Podman, image: str, run: Run, capability: str) -> None:
+    assert capability in run.capabilities
+    command = [*_command(podman, image, run, "--rm", leave_out=capability), "--duration=1"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
+    reason = f"without CAP_{capability}" if capability in ("BPF", "PERFMON") else "cannot go on as user 65532"
+    assert (done.returncode, reason in done.stderr) == (1, True), done.stderr
