@@ -24,8 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     """One for all tests: what takes time is the image."""
-    driver = "overlay" if overlays_work(tmp_path_factory.mktemp("overlay")) else "vfs"
-    with Podman(loaded={}, driver=driver) as own:
+    overlays = overlays_work(tmp_path_factory.mktemp("overlay"))
+    with Podman(loaded={}, driver="overlay" if overlays else "vfs") as own:
         yield own
 
 

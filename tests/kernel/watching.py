@@ -43,9 +43,7 @@ class Watch:
         command: Sequence[str] = (sys.executable, "-m", "cni_collector", "watch"),
     ) -> None:
         tier = ["--tier", TIER] if TIER else []
-        self._process = subprocess.Popen(
-            [*before, *command, "-o", "json", *tier, *options], stdout=subprocess.PIPE
-        )
+        self._process = subprocess.Popen([*before, *command, "-o", "json", *tier, *options], stdout=subprocess.PIPE)
         assert self._process.stdout
         self._fd = self._process.stdout.fileno()
         self._rest = b""
