@@ -1,69 +1,85 @@
-"""A pod of the manifests in words of podman: nothing that it says about its container is left out."""
+"""What a pod of the manifests says about its container; nothing that it says is left out."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
+
+from .manifests import daemonset
 
 NODE: Final = "worker-7"
 """What the node is called."""
 _OUTSIDE: Final = {"automountServiceAccountToken", "enableServiceLinks", "priorityClassName", "tolerations"}
 """What is between Kubernetes and the node, and does not reach the container."""
-_AROUND: Final = {"name", "image", "imagePullPolicy", "ports", "readinessProbe", "livenessProbe"} | {
-    "terminationMessagePolicy"
+_AROUND: Final = {
+    *("name", "image", "imagePullPolicy", "ports"),
+    *("readinessProbe", "livenessProbe", "terminationMessagePolicy"),
 }
 """The same of the container's own fields."""
-_PROFILE: Final = Path("/usr/share/containers/seccomp.json")
-"""What podman takes by default."""
-_ALLOWED_BY: Final = {"bpf": "CAP_BPF", "perf_event_open": "CAP_PERFMON"}
+_UNITS: Final = {"Mi": 1 << 20, "Gi": 1 << 30}
 
 
-class Run(NamedTuple):
-    """What `podman run` is to be told."""
+class Mount(NamedTuple):
+    """A directory of the node's."""
 
-    options: list[str]
-    capabilities: list[str]
-    """Those that are added; not yet in the options."""
+    source: str
+    place: str
+    read_only: bool
+
+
+class Container(NamedTuple):
+    """A container, and what its pod allows it."""
+
     arguments: list[str]
-    """Of the image's entry point."""
+    environment: dict[str, str]
+    user: int
+    group: int
+    added: list[str]
+    """Capabilities, without `CAP_`."""
+    dropped: list[str]
+    no_new_privileges: bool
+    read_only: bool
+    seccomp: Literal["RuntimeDefault", "Unconfined"]
+    host_pids: bool
+    mounts: list[Mount]
+    memory: int
+    """Bytes it may have."""
+    grace: int
+    """Seconds from SIGTERM to SIGKILL."""
 
 
-def run_of(pod: dict[str, Any], directory: Path) -> Run:
-    """A pod with one container, as a kubelet and a runtime of today would run it; without a network.
-
-    Args:
-        pod: its spec.
-        directory: for a file that must be there while it runs.
+def container_of(directory: Path) -> Container:
+    """The one of the DaemonSet that a directory of manifests renders; the directories it mounts are made, if need be.
 
     Raises:
-        ValueError: it says more than is known here.
+        ValueError: the manifest says more than is known here.
     """
+    pod: dict[str, Any] = daemonset(directory)["spec"]["template"]["spec"]
     pod = {key: value for key, value in pod.items() if key not in _OUTSIDE}
     (container,) = pod.pop("containers")
     container = {key: value for key, value in container.items() if key not in _AROUND}
-    security = container.pop("securityContext")
-    options = ["--network=none", f"--stop-timeout={pod.pop('terminationGracePeriodSeconds')}"]
-    if pod.pop("hostPID", False):
-        options.append("--pid=host")
-    kind = pod["securityContext"].pop("seccompProfile").pop("type")
-    options.append(f"--security-opt=seccomp={_seccomp(directory) if kind == 'RuntimeDefault' else kind.lower()}")
-    options.append(f"--user={security.pop('runAsUser')}:{security.pop('runAsGroup')}")
-    if not security.pop("allowPrivilegeEscalation", True):
-        options.append("--security-opt=no-new-privileges")
-    if security.pop("readOnlyRootFilesystem", False):
-        options += ["--read-only", "--read-only-tmpfs=false"]
+    security, resources = container.pop("securityContext"), container.pop("resources")
     capabilities = security.pop("capabilities")
-    options += [f"--cap-drop={name}" for name in capabilities.pop("drop")]
-    resources = container.pop("resources")
-    options.append(f"--memory={resources['limits'].pop('memory').removesuffix('i').lower()}")
+    memory = resources["limits"].pop("memory")
     resources["requests"].clear()  # they only say where there is room
-    options += [f"--env={name}={value}" for name, value in _environment(container.pop("env")).items()]
-    options += _volumes(pod.pop("volumes"), container.pop("volumeMounts"))
-    run = Run(options, capabilities.pop("add"), container.pop("args"))
+    found = Container(
+        arguments=container.pop("args"),
+        environment=_environment(container.pop("env")),
+        user=security.pop("runAsUser"),
+        group=security.pop("runAsGroup"),
+        added=capabilities.pop("add"),
+        dropped=capabilities.pop("drop"),
+        no_new_privileges=not security.pop("allowPrivilegeEscalation", True),
+        read_only=security.pop("readOnlyRootFilesystem", False),
+        seccomp=pod["securityContext"].pop("seccompProfile").pop("type"),
+        host_pids=pod.pop("hostPID", False),
+        mounts=_mounts(pod.pop("volumes"), container.pop("volumeMounts")),
+        memory=int(memory[:-2]) * _UNITS[memory[-2:]],
+        grace=pod.pop("terminationGracePeriodSeconds"),
+    )
     if more := [*pod.pop("securityContext"), *pod, *container, *security, *capabilities, *resources["limits"]]:
         raise ValueError(f"not known here: {more}")
-    return run
+    return found
 
 
 def _environment(variables: list[dict[str, Any]]) -> dict[str, str]:
@@ -79,9 +95,9 @@ def _environment(variables: list[dict[str, Any]]) -> dict[str, str]:
     return found
 
 
-def _volumes(volumes: list[dict[str, Any]], mounts: list[dict[str, Any]]) -> list[str]:
+def _mounts(volumes: list[dict[str, Any]], mounts: list[dict[str, Any]]) -> list[Mount]:
     sources = {volume["name"]: volume["hostPath"] for volume in volumes}
-    options = []
+    found = []
     for mount in mounts:
         source = sources.pop(mount["name"])
         match source["type"]:
@@ -91,20 +107,6 @@ def _volumes(volumes: list[dict[str, Any]], mounts: list[dict[str, Any]]) -> lis
                 assert Path(source["path"]).is_dir()
             case other:
                 raise ValueError(f"not known here: {other}")
-        options.append(f"--volume={source['path']}:{mount['mountPath']}{':ro' if mount['readOnly'] else ''}")
+        found.append(Mount(source["path"], mount["mountPath"], mount.get("readOnly", False)))
     assert not sources, "volumes that are not mounted"
-    return options
-
-
-def _seccomp(directory: Path) -> Path:
-    """The default profile of today's runtimes: that of this machine's podman, which may be too old to know CAP_BPF."""
-    profile = json.loads(_PROFILE.read_text())
-    for rule in profile["syscalls"]:
-        rule["names"] = [name for name in rule["names"] if name not in _ALLOWED_BY]
-    for name, capability in _ALLOWED_BY.items():
-        rule = {"names": [name], "action": "SCMP_ACT_ALLOW", "includes": {"caps": [capability]}}
-        refusal = {"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "excludes": {"caps": [capability]}}
-        profile["syscalls"] += [rule, refusal]
-    file = directory / "seccomp.json"
-    file.write_text(json.dumps(profile))
-    return file
+    return found

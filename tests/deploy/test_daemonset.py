@@ -8,10 +8,9 @@ import os
 import secrets
 import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -23,14 +22,17 @@ from ..kernel.actors import cookie as own_cookie
 from ..kernel.watching import PATIENCE, Scene, Watch
 from ..runtimes.plugins import RESULTS
 from ..runtimes.podman import Podman
-from .manifests import BASE, daemonset, variants
-from .pods import NODE, Run, run_of
+from .identity import ORDINARY, Identity, identity_of
+from .in_podman import options
+from .manifests import BASE, variants
+from .metrics import page
+from .pods import NODE, Container, container_of
 
 POD = Pod("shop", "web-0", "11111111-2222-3333-4444-555555555555")
 ARGS = [("K8S_POD_NAMESPACE", "shop"), ("K8S_POD_NAME", "web-0"), ("K8S_POD_UID", str(POD.uid))]
 
 
-class Container(NamedTuple):
+class Running(NamedTuple):
     """A running container of the DaemonSet's, whose events are read."""
 
     watch: Watch
@@ -41,31 +43,25 @@ class Container(NamedTuple):
     def pid(self) -> int:
         return self.podman.pid(self.id)
 
-    def status(self) -> dict[str, str]:
-        """/proc/PID/status of the collector, as the machine sees it."""
-        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-        return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    @property
+    def identity(self) -> Identity:
+        """The collector's, as the machine sees it."""
+        return identity_of(Path(f"/proc/{self.pid}/status").read_text())
 
 
-def _run(directory: Path, place: Path) -> Run:
-    spec: dict[str, Any] = daemonset(directory)["spec"]["template"]["spec"]
-    return run_of(spec, place)
-
-
-def _command(podman: Podman, image: str, run: Run, *options: str, leave_out: str = "") -> list[str]:
-    added = [f"--cap-add={name}" for name in run.capabilities if name != leave_out]
-    return podman.command(
-        "run", f"--cgroup-parent=/{podman.name}", *options, *run.options, *added, image, *run.arguments
-    )
+def _command(podman: Podman, image: str, container: Container, place: Path, *more: str) -> list[str]:
+    """What runs it, with more options of podman; `place` is for a file."""
+    group = f"--cgroup-parent=/{podman.name}"
+    return podman.command("run", group, *more, *options(container, place), image, *container.arguments)
 
 
 @contextlib.contextmanager
-def _running(podman: Podman, image: str, run: Run) -> Iterator[Container]:
-    """A container, which must end in order when it is not needed any more, if it has not ended before."""
+def _running(podman: Podman, image: str, container: Container, place: Path) -> Iterator[Running]:
+    """A container that must end in order when it is not needed any more, if it has not ended before."""
     name = f"collector-{secrets.token_hex(4)}"
     try:
-        with Watch(command=_command(podman, image, run, f"--name={name}")) as watch:
-            yield Container(watch, name, podman)
+        with Watch(command=_command(podman, image, container, place, f"--name={name}")) as watch:
+            yield Running(watch, name, podman)
             podman("stop", name)
             assert watch.ended().lost == 0
         assert podman.inspect(name)["State"]["ExitCode"] == 0
@@ -130,24 +126,18 @@ def old() -> Iterator[Named]:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The manifest, with events on stdout."""
-    return _run(BASE, tmp_path_factory.mktemp("seccomp"))
-
-
-@pytest.fixture(scope="module")
-def container(podman: Podman, image: str, run: Run, old: Named) -> Iterator[Container]:
-    with _running(podman, image, run) as started:
+def container(podman: Podman, image: str, old: Named, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with _running(podman, image, container_of(BASE), tmp_path_factory.mktemp("seccomp")) as started:
         yield started
 
 
 @pytest.fixture
-def scene(container: Container) -> Scene:
+def scene(container: Running) -> Scene:
     container.watch.settle()
     return Scene(container.watch)
 
 
-def test_it_knows_where_it_is(container: Container) -> None:
+def test_it_knows_where_it_is(container: Running) -> None:
     start = container.watch.start
     assert (start.node, start.missing) == (NODE, [])
     _, (cookie, number) = act(lambda: (own_cookie(), inum()))
@@ -155,15 +145,11 @@ def test_it_knows_where_it_is(container: Container) -> None:
     assert (start.host_netns.cookie, start.host_netns.inum) == (cookie, number)
 
 
-def test_it_is_an_ordinary_user(container: Container) -> None:
-    status = container.status()
-    assert {status["Uid"], status["Gid"]} == {"\t".join(["65532"] * 4)}
-    assert status["Groups"] == ""
-    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
-    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+def test_it_is_an_ordinary_user(container: Running) -> None:
+    assert container.identity == ORDINARY
 
 
-def test_what_was_there_before(container: Container, old: Named) -> None:
+def test_what_was_there_before(container: Running, old: Named) -> None:
     """The end comes when the name goes: nothing in the container holds the namespace."""
     watch = container.watch
     _, (cookie, _) = old.visit()
@@ -175,7 +161,7 @@ def test_what_was_there_before(container: Container, old: Named) -> None:
     assert (end.name, end.pod) == (old.path, POD)
 
 
-def test_the_life_of_a_namespace(container: Container, scene: Scene) -> None:
+def test_the_life_of_a_namespace(container: Running, scene: Scene) -> None:
     watch = container.watch
     new = Named()
     maker = new.add()
@@ -224,23 +210,15 @@ def test_the_life_of_a_namespace(container: Container, scene: Scene) -> None:
     assert destroy.pod == POD
 
 
-def test_metrics_for_whoever_is_in_the_pods_network(container: Container) -> None:
-    pid = container.pid
-
-    def fetch() -> str:
-        setns(os.open(f"/proc/{pid}/ns/net", os.O_RDONLY), CLONE_NEWNET)
-        with urllib.request.urlopen("http://127.0.0.1:9464/metrics", timeout=PATIENCE) as page:
-            text: str = page.read().decode()
-        return text
-
-    _, page = act(fetch)
-    assert "cni_collector_healthy 1.0" in page.splitlines()
-    assert 'cni_events_total{type="netns_found"}' in page
+def test_metrics_for_whoever_is_in_the_pods_network(container: Running) -> None:
+    lines = page(container.pid)
+    assert "cni_collector_healthy 1.0" in lines
+    assert any(line.startswith('cni_events_total{type="netns_found"}') for line in lines)
 
 
-def test_it_ends_in_order(podman: Podman, image: str, run: Run) -> None:
+def test_it_ends_in_order(podman: Podman, image: str, tmp_path: Path) -> None:
     """Long before the runtime would kill it, and with its last event told."""
-    with _running(podman, image, run) as container:
+    with _running(podman, image, container_of(BASE), tmp_path) as container:
         before = time.monotonic()
         podman("stop", container.id)
         assert container.watch.ended().events
@@ -249,17 +227,18 @@ def test_it_ends_in_order(podman: Podman, image: str, run: Run) -> None:
 
 @pytest.mark.parametrize("directory", variants(), ids=lambda directory: directory.name)
 def test_each_variant_sees_and_keeps_nothing(podman: Podman, image: str, directory: Path, tmp_path: Path) -> None:
-    with _running(podman, image, _run(directory, tmp_path)) as container:
+    allowed = container_of(directory)
+    with _running(podman, image, allowed, tmp_path) as container:
         container.watch.settle()
         assert container.watch.start.missing == []
-        status = container.status()
-        assert (status["Uid"].split()[0], status["CapEff"], status["NoNewPrivs"]) == ("65532", "0" * 16, "1")
+        assert container.identity == ORDINARY._replace(filtered=allowed.seccomp != "Unconfined")
 
 
-@pytest.mark.parametrize("capability", ["BPF", "PERFMON", "SETUID", "SETGID"])
-def test_each_capability_is_needed(podman: Podman, image: str, run: Run, capability: str) -> None:
-    assert capability in run.capabilities
-    command = [*_command(podman, image, run, "--rm", leave_out=capability), "--duration=1"]
+@pytest.mark.parametrize("capability", container_of(BASE).added)
+def test_each_capability_is_needed(podman: Podman, image: str, capability: str, tmp_path: Path) -> None:
+    allowed = container_of(BASE)
+    allowed.added.remove(capability)
+    command = [*_command(podman, image, allowed, tmp_path, "--rm"), "--duration=1"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
     reason = f"without CAP_{capability}" if capability in ("BPF", "PERFMON") else "cannot go on as user 65532"
     assert (done.returncode, reason in done.stderr) == (1, True), done.stderr

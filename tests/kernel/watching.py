@@ -48,7 +48,11 @@ class Watch:
         self._fd = self._process.stdout.fileno()
         self._rest = b""
         self.events: list[Event] = []
-        self.wait(lambda event: isinstance(event, CollectorStart))
+        try:
+            self.wait(lambda event: isinstance(event, CollectorStart))
+        except BaseException:
+            self.__exit__()
+            raise
 
     @property
     def pid(self) -> int:
