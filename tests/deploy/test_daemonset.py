@@ -48,6 +48,13 @@ class Running(NamedTuple):
         """The collector's, as the machine sees it."""
         return identity_of(Path(f"/proc/{self.pid}/status").read_text())
 
+    def stop(self) -> None:
+        """Stops it as runtimes do. It must end in order, with all that it has seen told."""
+        with subprocess.Popen(self.podman.command("stop", self.id), stdout=subprocess.DEVNULL) as stopping:
+            assert self.watch.ended().lost == 0  # meanwhile: it cannot end before somebody reads what it writes
+            assert stopping.wait(PATIENCE) == 0
+        assert self.podman.inspect(self.id)["State"]["ExitCode"] == 0
+
 
 def _command(podman: Podman, image: str, container: Container, place: Path, *more: str) -> list[str]:
     """What runs it, with more options of podman; `place` is for a file."""
@@ -61,10 +68,9 @@ def _running(podman: Podman, image: str, container: Container, place: Path) -> I
     name = f"collector-{secrets.token_hex(4)}"
     try:
         with Watch(command=_command(podman, image, container, place, f"--name={name}")) as watch:
-            yield Running(watch, name, podman)
-            podman("stop", name)
-            assert watch.ended().lost == 0
-        assert podman.inspect(name)["State"]["ExitCode"] == 0
+            running = Running(watch, name, podman)
+            yield running
+            running.stop()
     finally:
         with contextlib.suppress(subprocess.CalledProcessError):  # it is removed with podman itself, at the latest
             podman("rm", "--force", name)
@@ -220,8 +226,7 @@ def test_it_ends_in_order(podman: Podman, image: str, tmp_path: Path) -> None:
     """Long before the runtime would kill it, and with its last event told."""
     with _running(podman, image, container_of(BASE), tmp_path) as container:
         before = time.monotonic()
-        podman("stop", container.id)
-        assert container.watch.ended().events
+        container.stop()
         assert time.monotonic() - before < FLUSH
 
 
