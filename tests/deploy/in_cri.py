@@ -8,7 +8,7 @@ from .pods import Container
 
 
 def config(container: Container, image: str, pod: cri.PodSandboxConfig, log: str) -> cri.ContainerConfig:
-    """What is to run in a pod.
+    """What is to run in a pod. What is to be mounted is made, if need be.
 
     Args:
         container: what it is.
@@ -16,6 +16,8 @@ def config(container: Container, image: str, pod: cri.PodSandboxConfig, log: str
         pod: of which the namespaces are.
         log: the file that it writes to, in the pod's directory.
     """
+    for mount in container.mounts:
+        mount.prepare()
     profile = cri.SecurityProfile.ProfileType.Value(container.seccomp)
     return cri.ContainerConfig(
         metadata=cri.ContainerMetadata(name="cni-collector"),
@@ -23,8 +25,8 @@ def config(container: Container, image: str, pod: cri.PodSandboxConfig, log: str
         args=container.arguments,
         envs=[cri.KeyValue(key=key, value=value) for key, value in container.environment.items()],
         mounts=[
-            cri.Mount(host_path=source, container_path=place, readonly=read_only)
-            for source, place, read_only in container.mounts
+            cri.Mount(host_path=one.source, container_path=one.place, readonly=one.read_only)
+            for one in container.mounts
         ],
         labels={**pod.labels, "io.kubernetes.container.name": "cni-collector"},
         log_path=log,

@@ -14,12 +14,14 @@ _ALLOWED_BY: Final = {"bpf": "CAP_BPF", "perf_event_open": "CAP_PERFMON"}
 
 
 def options(container: Container, directory: Path) -> list[str]:
-    """Options of `podman run`; without a network.
+    """Options of `podman run`; without a network. What is to be mounted is made, if need be.
 
     Args:
         container: what it is.
         directory: for a file that must be there while it runs.
     """
+    for mount in container.mounts:
+        mount.prepare()
     seccomp = str(_profile(directory)) if container.seccomp == "RuntimeDefault" else "unconfined"
     return [
         "--network=none",
@@ -30,7 +32,7 @@ def options(container: Container, directory: Path) -> list[str]:
         *(["--read-only", "--read-only-tmpfs=false"] if container.read_only else []),
         f"--security-opt=seccomp={seccomp}",
         *(["--pid=host"] if container.host_pids else []),
-        *(f"--volume={source}:{place}{':ro' if ro else ''}" for source, place, ro in container.mounts),
+        *(f"--volume={one.source}:{one.place}{':ro' if one.read_only else ''}" for one in container.mounts),
         *(f"--env={name}={value}" for name, value in container.environment.items()),
         f"--memory={container.memory}",
         f"--stop-timeout={container.grace}",

@@ -25,6 +25,14 @@ class Mount(NamedTuple):
     source: str
     place: str
     read_only: bool
+    may_be_made: bool
+    """Whether the kubelet makes it where it is missing."""
+
+    def prepare(self) -> None:
+        """What a kubelet does before the container is made."""
+        if self.may_be_made:
+            Path(self.source).mkdir(parents=True, exist_ok=True)
+        assert Path(self.source).is_dir()
 
 
 class Container(NamedTuple):
@@ -49,7 +57,7 @@ class Container(NamedTuple):
 
 
 def container_of(directory: Path) -> Container:
-    """The one of the DaemonSet that a directory of manifests renders; the directories it mounts are made, if need be.
+    """The one of the DaemonSet that a directory of manifests renders.
 
     Raises:
         ValueError: the manifest says more than is known here.
@@ -100,13 +108,7 @@ def _mounts(volumes: list[dict[str, Any]], mounts: list[dict[str, Any]]) -> list
     found = []
     for mount in mounts:
         source = sources.pop(mount["name"])
-        match source["type"]:
-            case "DirectoryOrCreate":
-                Path(source["path"]).mkdir(parents=True, exist_ok=True)
-            case "Directory":
-                assert Path(source["path"]).is_dir()
-            case other:
-                raise ValueError(f"not known here: {other}")
-        found.append(Mount(source["path"], mount["mountPath"], mount.get("readOnly", False)))
+        made = {"Directory": False, "DirectoryOrCreate": True}[source["type"]]
+        found.append(Mount(source["path"], mount["mountPath"], mount.get("readOnly", False), made))
     assert not sources, "volumes that are not mounted"
     return found
