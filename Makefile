@@ -12,14 +12,17 @@ CLANG ?= clang-14
 LLVM_OBJCOPY ?= llvm-objcopy-14
 CLANG_FORMAT ?= clang-format-14
 
-.PHONY: run show test test-kernels test-unit fuzz lint bpf bpf-check bench bench-sizing bench-others setup help clean
+IMAGE ?= cni-collector
+CONTAINERS = $(or $(shell command -v podman || command -v docker),$(error this needs podman or docker))
+
+.PHONY: run show test test-kernels test-unit fuzz lint bpf bpf-check bench bench-sizing bench-others image setup help clean
 
 run: setup ## show live events (needs root, uses sudo)
 	$(SUDO) $(BIN)/cni-collector watch
 
 test: $(VENV)/.dev packages-test ## run all tests (the kernel's need root, by sudo)
 	$(BIN)/python -m pytest tests/unit tests/fuzz
-	$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider tests/kernel tests/runtimes tests/destinations tests/docs
+	$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider tests/kernel tests/runtimes tests/destinations tests/docs tests/deploy
 
 test-kernels: $(VENV)/.dev packages-machines ## run the kernel tests in every tier on emulated machines; KERNELS="6.18 7" adds some
 	$(SUDO) $(BIN)/python -m tests.machines suite 6.1 6.12 $(KERNELS)
@@ -61,6 +64,9 @@ bench-sizing: $(VENV)/.dev packages-test ## print what each destination takes of
 bench-others: $(VENV)/.dev packages-machines packages-bpf ## print what other programs pay, in instructions of emulated machines
 	$(SUDO) $(BIN)/python -m bench.instructions 6.1 6.12
 
+image: ## build the container image, with podman or docker; IMAGE= is its name, BASE= a Debian to build it on
+	$(CONTAINERS) build --file deploy/Containerfile --tag $(IMAGE) $(if $(BASE),--build-arg BASE=$(BASE)) $(IMAGE_OPTIONS) .
+
 setup: $(VENV)/.run
 
 $(VENV)/bin/python:
@@ -80,7 +86,7 @@ $(VENV)/.dev: requirements-dev.txt $(VENV)/.run
 .PHONY: packages-test packages-bench packages-bpf packages-machines
 packages-test:
 	tools/packages iproute2 util-linux busybox-static gcc libc6-dev iptables \
-		runc containerd containernetworking-plugins podman netavark conmon prometheus nats-server
+		runc containerd containernetworking-plugins podman netavark conmon prometheus nats-server debootstrap
 
 packages-machines: packages-test
 	tools/packages qemu-system-x86 qemu-system-arm kmod

@@ -33,19 +33,26 @@ class Watch:
     Args:
         options: of the command.
         before: what stands before the command, and executes it in the end.
+        command: the command, where it is not this checkout's.
     """
 
-    def __init__(self, *options: str, before: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *options: str,
+        before: Sequence[str] = (),
+        command: Sequence[str] = (sys.executable, "-m", "cni_collector", "watch"),
+    ) -> None:
         tier = ["--tier", TIER] if TIER else []
-        self._process = subprocess.Popen(
-            [*before, sys.executable, "-m", "cni_collector", "watch", "-o", "json", *tier, *options],
-            stdout=subprocess.PIPE,
-        )
+        self._process = subprocess.Popen([*before, *command, "-o", "json", *tier, *options], stdout=subprocess.PIPE)
         assert self._process.stdout
         self._fd = self._process.stdout.fileno()
         self._rest = b""
         self.events: list[Event] = []
-        self.wait(lambda event: isinstance(event, CollectorStart))
+        try:
+            self.wait(lambda event: isinstance(event, CollectorStart))
+        except BaseException:
+            self.__exit__()
+            raise
 
     @property
     def pid(self) -> int:

@@ -75,14 +75,14 @@ class Apt:
 
 
 def _sources() -> str:
-    main, security = _mirrors()
+    main, security = mirrors()
     signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
     lines = [f"deb {signed}{main} {suite} main" for suite in SUITES]
     lines += [f"deb {signed}{security} {suite} main" for suite in SECURITY_SUITES]
     return "\n".join(lines) + "\n"
 
 
-def _mirrors() -> tuple[str, str]:
+def mirrors() -> tuple[str, str]:
     """The archive and the security archive: from $CNI_MACHINES_MIRROR, or where the host's own apt finds them."""
     if mirror := os.environ.get("CNI_MACHINES_MIRROR"):
         known = {"Debian": mirror}

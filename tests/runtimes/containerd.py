@@ -19,6 +19,7 @@ import cri_api as cri
 import grpc
 
 from . import images, leftovers
+from .overlays import overlays_work
 from .plugins import Plugins
 
 PATIENCE: Final = 60.0
@@ -101,6 +102,8 @@ class Containerd:
     def __init__(self, *, addresses: int | None = None, subnet: int = 88) -> None:
         self.home: Final = Path(tempfile.mkdtemp(prefix="containerd-"))
         self.socket: Final = self.home / "socket"
+        self.logs: Final = self.home / "logs"
+        """Where what containers write is, if they were told a file."""
         self._mark: Final = f"TEST_CONTAINERD={self.home}"
         self._uids: set[str] = set()
         self._strays: set[Path] = set()
@@ -111,7 +114,7 @@ class Containerd:
         self._channel: grpc.Channel | None = None
         try:
             self.plugins: Final = Plugins(self.home / "cni", addresses=addresses, subnet=subnet)
-            snapshotter = "overlayfs" if _overlays_work(self.home / "overlay") else "native"
+            snapshotter = "overlayfs" if overlays_work(self.home / "overlay") else "native"
         except BaseException:
             shutil.rmtree(self.home)
             raise
@@ -142,9 +145,19 @@ class Containerd:
         return leftovers.marked(self._mark) | leftovers.members(self._groups())
 
     def run_pod(
-        self, namespace: str, name: str, uid: str, *, host_network: bool = False, timeout: float = PATIENCE
+        self,
+        namespace: str,
+        name: str,
+        uid: str,
+        *,
+        host_network: bool = False,
+        host_pids: bool = False,
+        timeout: float = PATIENCE,
     ) -> Pod:
-        """Runs a pod's sandbox, with a network unless it is to have the host's."""
+        """Runs a pod's sandbox, with a network unless it is to have the host's.
+
+        What its containers write is in `logs`, if they were told a file there.
+        """
         labels = {
             "io.kubernetes.pod.namespace": namespace,
             "io.kubernetes.pod.name": name,
@@ -152,12 +165,15 @@ class Containerd:
         }
         network = cri.NODE if host_network else cri.POD
         security = cri.LinuxSandboxSecurityContext(
-            namespace_options=cri.NamespaceOption(network=network, pid=cri.CONTAINER, ipc=cri.POD)
+            namespace_options=cri.NamespaceOption(
+                network=network, pid=cri.NODE if host_pids else cri.CONTAINER, ipc=cri.POD
+            )
         )
         config = cri.PodSandboxConfig(
             metadata=cri.PodSandboxMetadata(name=name, namespace=namespace, uid=uid),
             hostname="" if host_network else name,
             labels=labels,
+            log_directory=str(self.logs),
             linux=cri.LinuxPodSandboxConfig(cgroup_parent=f"/kubepods/burstable/pod{uid}", security_context=security),
         )
         self._uids.add(uid)
@@ -180,6 +196,10 @@ class Containerd:
                 ),
             ),
         )
+        return self.start_container(pod, config, timeout=timeout)
+
+    def start_container(self, pod: Pod, config: cri.ContainerConfig, *, timeout: float = PATIENCE) -> str:
+        """Starts a container as it is described, and returns its id."""
         request = cri.CreateContainerRequest(pod_sandbox_id=pod.id, config=config, sandbox_config=pod.config)
         answer: cri.CreateContainerResponse = self._runtime.CreateContainer(request, timeout=timeout)
         self._runtime.StartContainer(cri.StartContainerRequest(container_id=answer.container_id), timeout=timeout)
@@ -196,6 +216,20 @@ class Containerd:
         if answer.exit_code:
             raise subprocess.CalledProcessError(answer.exit_code, command, answer.stdout, answer.stderr)
         return answer.stdout
+
+    def stop_container(self, container: str, grace: int) -> int:
+        """Ends a container, by SIGKILL after so many seconds, and returns its exit code."""
+        request = cri.StopContainerRequest(container_id=container, timeout=grace)
+        self._runtime.StopContainer(request, timeout=grace + PATIENCE)
+        asking = cri.ContainerStatusRequest(container_id=container)
+        answer: cri.ContainerStatusResponse = self._runtime.ContainerStatus(asking, timeout=PATIENCE)
+        return int(answer.status.exit_code)
+
+    def container_pid(self, container: str) -> int:
+        """The first process in a container."""
+        request = cri.ContainerStatusRequest(container_id=container, verbose=True)
+        answer: cri.ContainerStatusResponse = self._runtime.ContainerStatus(request, timeout=PATIENCE)
+        return int(json.loads(answer.info["info"])["pid"])
 
     def stop_pod(self, pod: Pod, *, timeout: float = PATIENCE) -> None:
         """Ends a pod's processes, then its network."""
@@ -279,23 +313,26 @@ class Containerd:
             self._strays |= self._unused_names()
 
     def _import_images(self) -> None:
-        for archive in (make() for make in _IMPORTED.values()):
-            subprocess.run(
-                ["ctr", "--address", self.socket, "--namespace", "k8s.io", "image", "import", "--no-unpack", "-"],
-                input=archive,
-                check=True,
-                timeout=PATIENCE,
-                stdout=subprocess.DEVNULL,
-            )
+        for name, make in _IMPORTED.items():
+            self.load(name, make())
+
+    def load(self, name: str, archive: bytes) -> None:
+        """Brings an image: an archive such as `docker save` writes, and the name it has there."""
+        subprocess.run(
+            ["ctr", "--address", self.socket, "--namespace", "k8s.io", "image", "import", "--no-unpack", "-"],
+            input=archive,
+            check=True,
+            timeout=PATIENCE,
+            stdout=subprocess.DEVNULL,
+        )
         # The CRI plugin learns of images by events.
         service = cri.ImageServiceStub(self._channel)
         deadline = time.monotonic() + PATIENCE
-        for name in _IMPORTED:
-            request = cri.ImageStatusRequest(image=cri.ImageSpec(image=name))
-            while not service.ImageStatus(request, timeout=PATIENCE).HasField("image"):
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"containerd does not find the image {name}")
-                time.sleep(0.02)
+        request = cri.ImageStatusRequest(image=cri.ImageSpec(image=name))
+        while not service.ImageStatus(request, timeout=PATIENCE).HasField("image"):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"containerd does not find the image {name}")
+            time.sleep(0.02)
 
     def _groups(self) -> list[Path]:
         """The pods' cgroups, in every tree."""
@@ -355,16 +392,6 @@ class Containerd:
             if not existed:
                 with contextlib.suppress(OSError):  # somebody else uses it by now
                     directory.rmdir()
-
-
-def _overlays_work(directory: Path) -> bool:
-    """Whether overlays can be mounted here: not where the file system is one. All else copies each image's files."""
-    options = []
-    for name in "lowerdir", "upperdir", "workdir":
-        (directory / name).mkdir(parents=True)
-        options.append(f"{name}={directory / name}")
-    mount = ["mount", "-t", "overlay", "-o", ",".join(options), "overlay", str(directory / "lowerdir")]
-    return subprocess.run(["unshare", "--mount", *mount], stderr=subprocess.DEVNULL, timeout=PATIENCE).returncode == 0
 
 
 def _names() -> set[Path]:

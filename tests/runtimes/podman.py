@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -31,7 +31,7 @@ _NETNS: Final = rb"/run/netns/netns-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _NETWORK: Final = "cni-collector-test"
 """The same each time: podman remembers the names of netavark's networks for ever."""
 _IMAGES: Final = {images.PAUSE: images.pause, images.BUSYBOX: images.busybox}
-_LOAD: Final = 'mount -t tmpfs none /var/lib && exec podman load --quiet --input "$0"'
+_UNNOTICED: Final = 'mount -t tmpfs none /var/lib && exec "$0" "$@"'
 """What podman keeps of all images that it has ever seen is in /var/lib, whatever its configuration says."""
 
 _CONFIG: Final = """\
@@ -60,7 +60,7 @@ network_config_dir = "{home}/networks"
 """
 _STORAGE: Final = """\
 [storage]
-driver = "vfs"
+driver = "{driver}"
 graphroot = "{home}/root"
 runroot = "{home}/run"
 """
@@ -78,9 +78,16 @@ class Podman:
 
     Args:
         backend: who sets up networks.
+        loaded: images to begin with, and what makes their archives.
+        driver: how layers become a file system: `overlay` is fast, `vfs` works everywhere.
     """
 
-    def __init__(self, backend: Literal["netavark", "cni"] = "netavark") -> None:
+    def __init__(
+        self,
+        backend: Literal["netavark", "cni"] = "netavark",
+        loaded: Mapping[str, Callable[[], bytes]] = _IMAGES,
+        driver: Literal["vfs", "overlay"] = "vfs",
+    ) -> None:
         self.name: Final = f"pm{secrets.token_hex(4)}"
         """Of the network's bridge, and of the cgroup that everything is in."""
         self.network: Final = self.name if backend == "cni" else _NETWORK
@@ -88,6 +95,7 @@ class Podman:
         self.subnet: Final = f"198.18.{secrets.randbelow(256)}."
         """How the addresses in the network begin."""
         self._backend: Final = backend
+        self._loaded: Final = loaded
         self._before: Final = {path for path in _shared() if path.exists()}
         self._mounted_before: Final = leftovers.mounted(NETNS)
         self._forwarding: Final = FORWARDING.read_text()
@@ -109,7 +117,7 @@ class Podman:
         configuration.write_text(
             _CONFIG.format(home=self.home, pause=images.PAUSE, plugins=self.plugins, backend=backend)
         )
-        (self.home / "storage.conf").write_text(_STORAGE.format(home=self.home))
+        (self.home / "storage.conf").write_text(_STORAGE.format(home=self.home, driver=driver))
         (self.home / "runc").write_text(_RUNC.format(home=self.home))
         (self.home / "runc").chmod(0o755)
         file, network = self._cni() if backend == "cni" else self._netavark()
@@ -154,10 +162,10 @@ class Podman:
 
     def __enter__(self) -> Self:
         try:
-            for image, make in _IMAGES.items():
+            for image, make in self._loaded.items():
                 archive = self.home / "image.tar"
                 archive.write_bytes(make())
-                assert image in self._run("unshare", "--mount", "sh", "-c", _LOAD, str(archive))
+                assert image in self.unnoticed("load", "--quiet", "--input", str(archive))
         except BaseException:
             self._clean_up()
             raise
@@ -174,8 +182,23 @@ class Podman:
         """
         return self._run("podman", *arguments)
 
-    def _run(self, *command: str) -> str:
-        process = subprocess.run(command, env=self._environment, timeout=PATIENCE, capture_output=True, text=True)
+    def command(self, *arguments: str) -> list[str]:
+        """The same as a command that somebody else runs."""
+        own = ("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "TMPDIR")
+        return ["env", *(f"{name}={self._environment[name]}" for name in own), "podman", *arguments]
+
+    def unnoticed(self, *arguments: str, program: str = "podman", timeout: float = PATIENCE) -> str:
+        """Runs a command that brings images, without anything being kept of them elsewhere.
+
+        Args:
+            arguments: of the command.
+            program: what to run; it may be something that calls podman.
+            timeout: seconds after which it is taken to hang.
+        """
+        return self._run("unshare", "--mount", "sh", "-c", _UNNOTICED, program, *arguments, timeout=timeout)
+
+    def _run(self, *command: str, timeout: float = PATIENCE) -> str:
+        process = subprocess.run(command, env=self._environment, timeout=timeout, capture_output=True, text=True)
         try:
             process.check_returncode()
         except subprocess.CalledProcessError as error:

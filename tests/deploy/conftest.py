@@ -1,0 +1,35 @@
+"""These tests need root. Without it they fail: nothing here is skipped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..runtimes.overlays import overlays_work
+from ..runtimes.podman import Podman
+from .building import build
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            if os.geteuid():
+                pytest.exit("tests/deploy needs root (tests/unit does not): sudo make test", 1)
+            item.add_marker(pytest.mark.timeout(300))  # whichever is first waits until the image is built
+
+
+@pytest.fixture(scope="session")
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+    """One for all tests: what takes time is the image."""
+    overlays = overlays_work(tmp_path_factory.mktemp("overlay"))
+    with Podman(loaded={}, driver="overlay" if overlays else "vfs") as own:
+        yield own
+
+
+@pytest.fixture(scope="session")
+def image(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The collector's image, as `make image` builds it."""
+    return build(podman, tmp_path_factory.mktemp("fetching"))
