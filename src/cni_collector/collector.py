@@ -130,7 +130,7 @@ class Collector:
                     busy = True
                     yield batch
                     continue
-                if not busy:  # otherwise more will come during the pause: to be woken for it costs as much as reading it
+                if not busy:  # otherwise more will come during the pause, and a wake-up costs as much as the reading
                     session.wait()
                 busy = False
                 time.sleep(self._coalesce)
