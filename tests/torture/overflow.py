@@ -15,7 +15,9 @@ Trouble = Callable[[Recorder], contextlib.AbstractContextManager[None]]
 """What befalls the collector while the block is entered."""
 
 
-def beside_a_witness(home: Path, trouble: Trouble, amount: Amount, *options: str, patience: float = 60) -> Outcome:
+def beside_a_witness(
+    home: Path, trouble: Trouble, amount: Amount, *options: str, patience: float = 60, pipe: bool = False
+) -> Outcome:
     """Runs a load while the collector is in trouble, and weighs what both say.
 
     The load's own facts are known, so the witness is checked by them. Others may make facts meanwhile, which are
@@ -27,8 +29,9 @@ def beside_a_witness(home: Path, trouble: Trouble, amount: Amount, *options: str
         amount: the load of each of two processes.
         options: of the collector.
         patience: seconds that the collector may need to catch up.
+        pipe: the collector writes to a pipe.
     """
-    with Recorder(home, "witness", *LARGE) as witness, Recorder(home, "victim", *options) as victim:
+    with Recorder(home, "witness", *LARGE) as witness, Recorder(home, "victim", *options, pipe=pipe) as victim:
         mark(victim, witness)
         with trouble(victim):
             made = loads.run(amount)

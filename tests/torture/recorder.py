@@ -35,6 +35,7 @@ class Recorder:
         options: of the command.
         module: what Python runs.
         before: what stands before the command, and executes it in the end.
+        pipe: the command writes to a pipe, and `reader` copies that to the file.
         wait: until it is attached; otherwise it may not even get so far.
     """
 
@@ -45,6 +46,7 @@ class Recorder:
         *options: str,
         module: Sequence[str] = MODULE,
         before: Sequence[str] = (),
+        pipe: bool = False,
         wait: bool = True,
     ) -> None:
         self.path = home / f"{name}.json"
@@ -55,8 +57,13 @@ class Recorder:
         self._at = 0
         tier = ["--tier", TIER] if TIER else []
         command = [*before, sys.executable, *module, "watch", "-o", "json", *tier, *options]
+        self.reader: subprocess.Popen[bytes] | None = None
         with self.path.open("wb") as out, self.errors.open("wb") as errors:
-            self.process = subprocess.Popen(command, stdout=out, stderr=errors, cwd=CHECKOUT)
+            to = subprocess.PIPE if pipe else out
+            self.process = subprocess.Popen(command, stdout=to, stderr=errors, cwd=CHECKOUT)
+            if self.process.stdout:
+                with self.process.stdout:
+                    self.reader = subprocess.Popen(["cat"], stdin=self.process.stdout, stdout=out)
         if wait:
             try:
                 self.until(lambda event: isinstance(event, CollectorStart))
@@ -121,6 +128,8 @@ class Recorder:
         """Ends it in order, and returns its last event."""
         self.process.send_signal(signal.SIGTERM)
         status = self.process.wait(PATIENCE)
+        if self.reader:
+            self.reader.wait(PATIENCE)
         self.read()
         last = self.events[-1]
         if status or not isinstance(last, CollectorStop):
@@ -129,9 +138,10 @@ class Recorder:
 
     def kill(self) -> None:
         """Whatever happened, it is gone afterwards."""
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        for process in (self.process, self.reader):
+            if process and process.poll() is None:
+                process.kill()
+                process.wait()
 
     def __enter__(self) -> Self:
         return self
