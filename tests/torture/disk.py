@@ -18,7 +18,7 @@ from .recorder import Recorder
 
 
 @contextlib.contextmanager
-def small_disk(where: Path, size: str = "64k") -> Iterator[Path]:
+def small_disk(where: Path, size: str = "8m") -> Iterator[Path]:
     """A file system that has room for very little."""
     where.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", where], check=True)
@@ -36,7 +36,7 @@ def full(home: Path, amount: Amount, *options: str) -> Outcome:
         @contextlib.contextmanager
         def fill(_: Recorder) -> Iterator[None]:
             with contextlib.suppress(OSError):
-                ballast.write_bytes(bytes(1 << 20))
+                ballast.write_bytes(bytes(16 << 20))
             yield
             ballast.unlink()
 

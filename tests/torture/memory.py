@@ -59,7 +59,7 @@ def address_space(home: Path, amount: Amount, *options: str) -> Outcome:
 
 def group_limit(home: Path, size: int, amount: Amount, *options: str) -> Outcome:
     """Lets it have so many bytes more, while its queue grows, because its disk is full."""
-    with groups.memory_limit(size) as group, small_disk(home / "disk") as disk:
+    with groups.memory_limit(size) as group, small_disk(home / "disk", "16k") as disk:
 
         @contextlib.contextmanager
         def limit(victim: Recorder) -> Iterator[None]:

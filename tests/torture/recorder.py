@@ -170,7 +170,7 @@ def mark(*recorders: Recorder, patience: float = PATIENCE) -> None:
         try:
             found = [r.until(mine, since, patience / 15) for r, since in zip(recorders, sinces, strict=True)]
         except TimeoutError:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or any(r.process.poll() is not None for r in recorders):
                 raise
             continue
         for recorder, index in zip(recorders, found, strict=True):
