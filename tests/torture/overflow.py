@@ -45,9 +45,16 @@ def beside_a_witness(
     return outcome
 
 
-def weigh(victim: Recorder, witness: Recorder, made: Done) -> Outcome:
-    """What happened between the first and the last mark, as the witness saw it, and what became of it."""
-    seen = witness.between(0, -1)
+def weigh(victim: Recorder, witness: Recorder, made: Done, unlike: frozenset[int] = frozenset()) -> Outcome:
+    """What happened between the first and the last mark, as the witness saw it, and what became of it.
+
+    Args:
+        victim: the collector in trouble.
+        witness: the other one.
+        made: what the load has made.
+        unlike: processes that the two need not see alike.
+    """
+    seen = [event for event in witness.between(0, -1) if event.pid not in unlike]
     outcome = Outcome(count(seen), count(victim.between(0, -1)), lost(victim.events))
     outcome.check(not lost(witness.events), f"the witness itself has lost {lost(witness.events)}")
     outcome.same("the load, as the witness saw it", count(filter(made.mine, seen)), made.counts)
