@@ -95,7 +95,9 @@ def steps(home: Path, set_time: Callable[[float], None], idle: float) -> Outcome
     outcome.happened.update({"netns_enter_failed": len(acted), "cni_end": len(calls), "netns_destroy": len(lives)})
     outcome.arrived.update(Counts({"cni_end": len(durations), "netns_destroy": len(ends)}))
     outcome.balance()
-    outcome.notes.append(f"{len(STEPS)} steps of up to {max(map(abs, STEPS)) / 3600:.0f} hours, each in the life of a call and a namespace")
+    outcome.notes.append(
+        f"{len(STEPS)} steps of up to {max(map(abs, STEPS)) / 3600:.0f} hours, each in the lives of a call and a netns"
+    )
     return outcome
 
 

@@ -50,7 +50,9 @@ def full(home: Path, amount: Amount, *options: str) -> Outcome:
     rest = iter(seen)
     outcome.check(all(line in rest for line in written), "the file holds what was not seen, or in another order")
     outcome.check(dropped > 0, "nothing was dropped: nothing is shown by this")
-    outcome.notes.append(f"of {len(seen):,} lines on stdout the file holds {len(written):,}, and {dropped:,} were dropped")
+    outcome.notes.append(
+        f"of {len(seen):,} lines on stdout the file holds {len(written):,}, and {dropped:,} were dropped"
+    )
     return outcome
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from ..runtimes.leftovers import hierarchies
 
 
-
 def _root(controller: str) -> tuple[Path, bool]:
     """Where a controller's cgroups are, and whether that is version 2."""
     for root in hierarchies():

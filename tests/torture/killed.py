@@ -47,7 +47,9 @@ def killed(home: Path, kills: int) -> Outcome:
     outcome.balance()
     left = _left_behind(before)
     outcome.check(not left, f"left in the kernel: {sorted(left)}")
-    outcome.notes.append(f"{kills} killed, {attached} of them attached by then; programs, maps and links left: {len(left)}")
+    outcome.notes.append(
+        f"{kills} killed, {attached} of them attached by then; programs, maps and links left: {len(left)}"
+    )
     return outcome
 
 

@@ -31,9 +31,7 @@ def limits(home: Path, tracked: int, plugins: int, cgroups: int) -> Outcome:
         mark(witness)
         older = stack.enter_context(Puppet(lambda self: _hold(self, tracked // 2)))
         older_cookies = older.hear()
-        victim = stack.enter_context(
-            Recorder(home, "victim", *LARGE, module=("-m", "tests.torture.smaller", *sizes))
-        )
+        victim = stack.enter_context(Recorder(home, "victim", *LARGE, module=("-m", "tests.torture.smaller", *sizes)))
         mark(witness, victim)
         witness.marks.pop(0)
         holder = stack.enter_context(Puppet(lambda self: _hold(self, 2 * tracked)))

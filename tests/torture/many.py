@@ -64,7 +64,9 @@ def many(home: Path, number: int, say: Callable[[str], None]) -> Outcome:
             found = {e.netns.cookie for e in second.events if isinstance(e, NetnsFound) and e.netns}
             begun = time.monotonic()
             listed = _list()
-            outcome.notes.append(f"list took {time.monotonic() - begun:.1f} s, a second collector's RSS is {_rss(second.pid)} MB")
+            outcome.notes.append(
+                f"list took {time.monotonic() - begun:.1f} s, a second collector's RSS is {_rss(second.pid)} MB"
+            )
             outcome.same("made, but not listed", set(made) - listed, set())
             say("all of them die")
             begun = time.monotonic()

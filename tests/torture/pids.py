@@ -84,7 +84,9 @@ def _one_pid(fd: int, rounds: int) -> tuple[int, list[str]]:
             _be(number, fd)
         status = os.waitpid(child, 0)[1]
         if number % 4 == 0:
-            expected += [f"netns_{what} {cause} True p{number}" for what, cause in (("enter", "setns"), ("exit", "exit"))]
+            expected += [
+                f"netns_{what} {cause} True p{number}" for what, cause in (("enter", "setns"), ("exit", "exit"))
+            ]
         elif number % 4 == 2:
             expected += [f"cni_start c{number}", f"cni_end c{number} {os.waitstatus_to_exitcode(status)}"]
     return reused, expected
@@ -154,9 +156,7 @@ def _check_wrap(outcome: Outcome, events: list[Event], truth: list[list[object]]
     calls = {name: (pid, status) for pid, name, *rest in truth for status in rest}
     tasks = {name: pid for pid, name, *rest in truth if not rest}
     told = [e for e in events if isinstance(e, CniStart | CniEnd) and e.cni_container_id in calls]
-    moved = [
-        e for e in events if isinstance(e, NetnsEnter | NetnsExit) and e.netns and e.netns.cookie == cookie
-    ]
+    moved = [e for e in events if isinstance(e, NetnsEnter | NetnsExit) and e.netns and e.netns.cookie == cookie]
     outcome.happened.update(
         {"cni_start": len(calls), "cni_end": len(calls), "netns_enter": len(tasks), "netns_exit": len(tasks)}
     )

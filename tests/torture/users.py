@@ -1,4 +1,4 @@
-"""Ordinary users who try to have the collector say something false: all that it says stays true, and harmless to read."""
+"""Ordinary users who try to have the collector say something false: all stays true, and harmless to read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cni_collector import CniEnd, CniStart, Event, Pod
 from cni_collector.cni import parse_args
@@ -93,20 +93,18 @@ def users(home: Path, repeats: int) -> Outcome:
         reap(execute([b"CNI_COMMAND=ADD", b"CNI_NETNS=" + path.encode(), b"CNI_ARGS=" + _ARGS], TRUE))
         mark(watch, privileged)
         group = stack.enter_context(_delegated())
-        expected = Counts()
-        checks: list[Callable[[list[Event]], None]] = []
-        for _ in range(repeats):
+        attempts = [
+            attempt
+            for _ in range(repeats)
             for attempt in (
-                lambda: _odd_comms(outcome),
-                lambda: _odd_environments(outcome, path),
-                lambda: _own_namespaces(outcome, path, named),
-                lambda: _itself_again(outcome),
-                lambda: _names_that_change(outcome),
-                lambda: _odd_groups(outcome, group),
-            ):
-                counts, check = attempt()
-                expected += counts
-                checks.append(check)
+                _odd_comms(outcome),
+                _odd_environments(outcome, path),
+                _own_namespaces(outcome, path, named),
+                _itself_again(outcome),
+                _names_that_change(outcome),
+                _odd_groups(outcome, group),
+            )
+        ]
         _listed(outcome, path)
         reap(execute([b"CNI_COMMAND=CHECK", b"CNI_NETNS=" + path.encode()], TRUE))
         mark(watch, privileged)
@@ -114,8 +112,8 @@ def users(home: Path, repeats: int) -> Outcome:
             recorder.stop()
     for recorder in (watch, privileged):
         events = recorder.between(1, 2)
-        for check in checks:
-            check(events)
+        for attempt in attempts:
+            attempt.check(events)
         about = [e for e in events if e.netns and e.netns.cookie == victim]
         wrong = [e for e in about if not isinstance(e, CniStart | CniEnd) and e.pod != POD]
         outcome.check(not wrong, f"the victim is told to be another's: {wrong[:2]}")
@@ -125,17 +123,27 @@ def users(home: Path, repeats: int) -> Outcome:
         mine = [e for e in others if e.pod and (e.pod.uid == POD.uid or e.uid == NOBODY)]
         outcome.check(not mine, f"others are told to be of the victim's pod, or of one that they named: {mine[:2]}")
         _readable(outcome, recorder.path)
-    tids = {pid for check in checks for pid in check.pids}  # type: ignore[attr-defined]
-    outcome.happened = expected
-    outcome.arrived = count(e for e in watch.between(1, 2) if e.pid in tids)
+    pids = {pid for attempt in attempts for pid in attempt.pids}
+    outcome.arrived = count(e for e in watch.between(1, 2) if e.pid in pids)
+    for attempt in attempts:
+        outcome.happened.update(attempt.counts)
     outcome.lost = lost([*watch.events, *privileged.events])
     outcome.balance()
     return outcome
 
 
-def _check(pids: set[int], check: Callable[[list[Event]], None]) -> Any:
-    check.pids = pids  # type: ignore[attr-defined]
-    return check
+class Attempt(NamedTuple):
+    """What one of them has done.
+
+    Attributes:
+        counts: the facts that it has made.
+        pids: by which processes.
+        check: notes what was told wrong of it.
+    """
+
+    counts: Counts
+    pids: set[int]
+    check: Callable[[list[Event]], None]
 
 
 def _as_nobody(play: Callable[[], Any]) -> tuple[int, Any]:
@@ -159,7 +167,7 @@ def _set_name(name: bytes) -> None:
     _libc.prctl(_PR_SET_NAME, name, 0, 0, 0)
 
 
-def _odd_comms(outcome: Outcome) -> tuple[Counts, Any]:
+def _odd_comms(outcome: Outcome) -> Attempt:
     """Refusals by tasks with odd names."""
 
     def play() -> None:
@@ -173,7 +181,7 @@ def _odd_comms(outcome: Outcome) -> tuple[Counts, Any]:
         told = [(e.comm, e.uid) for e in events if e.pid == pid]
         outcome.same("odd names of tasks", told, [(_text(name), NOBODY) for name in COMMS])
 
-    return Counts(netns_enter_failed=len(COMMS)), _check({pid}, check)
+    return Attempt(Counts(netns_enter_failed=len(COMMS)), {pid}, check)
 
 
 def _environments(path: str) -> list[list[bytes]]:
@@ -199,7 +207,7 @@ def _environments(path: str) -> list[list[bytes]]:
     ]
 
 
-def _odd_environments(outcome: Outcome, path: str) -> tuple[Counts, Any]:
+def _odd_environments(outcome: Outcome, path: str) -> Attempt:
     """CNI calls that say what is not so."""
     environments = _environments(path)
 
@@ -233,10 +241,10 @@ def _odd_environments(outcome: Outcome, path: str) -> tuple[Counts, Any]:
                 else:
                     outcome.check(args.startswith(event.args or ""), f"args were made up: {event.args!r:.80}")
 
-    return Counts(cni_start=len(pids), cni_end=len(pids)), _check(set(pids), check)
+    return Attempt(Counts(cni_start=len(pids), cni_end=len(pids)), set(pids), check)
 
 
-def _own_namespaces(outcome: Outcome, path: str, named: Path) -> tuple[Counts, Any]:
+def _own_namespaces(outcome: Outcome, path: str, named: Path) -> Attempt:
     """In a user namespace they are root, may make namespaces and mounts, and still are nobody."""
 
     def play() -> tuple[int, int]:
@@ -260,17 +268,16 @@ def _own_namespaces(outcome: Outcome, path: str, named: Path) -> tuple[Counts, A
         outcome.same("who they are", {e.uid for e in events if e.pid in (pid, call)}, {NOBODY})
 
     # Without the right to open the victim's namespace its refusal is one of open(2), not of setns(2).
-    return Counts(netns_create=1, netns_enter=1, netns_exit=1), _check({pid}, check)
+    return Attempt(Counts(netns_create=1, netns_enter=1, netns_exit=1), {pid}, check)
 
 
-def _itself_again(outcome: Outcome) -> tuple[Counts, Any]:
+def _itself_again(outcome: Outcome) -> Attempt:
     """A process that executes itself again and again, each time with another environment, too large for the record."""
     times = 20
 
     def play() -> list[str]:
         script = (
-            'n=$((${N:-0} + 1)); [ $n -gt 20 ] && exit 7; '
-            'export N=$n CNI_ARGS="$n;$BIG"; exec /bin/sh -c "$SCRIPT"'
+            'n=$((${N:-0} + 1)); [ $n -gt 20 ] && exit 7; export N=$n CNI_ARGS="$n;$BIG"; exec /bin/sh -c "$SCRIPT"'
         )
         environment = {"SCRIPT": script, "BIG": "y" * 20_000, "CNI_COMMAND": "ADD", "CNI_ARGS": "0"}
         os.execve("/bin/sh", ["sh", "-c", script], environment)
@@ -297,10 +304,10 @@ def _itself_again(outcome: Outcome) -> tuple[Counts, Any]:
                 first = (event.args or "0").split(";")[0]
                 outcome.check(first.isdecimal() and int(first) <= times, f"args it never had: {event.args!r:.80}")
 
-    return Counts(cni_start=len(pids), cni_end=len(pids)), _check(set(pids), check)
+    return Attempt(Counts(cni_start=len(pids), cni_end=len(pids)), set(pids), check)
 
 
-def _names_that_change(outcome: Outcome) -> tuple[Counts, Any]:
+def _names_that_change(outcome: Outcome) -> Attempt:
     """A thread renames another while that is being told of."""
     names, times = (b"aaaaaaaaaaaaaaa", b"bbb"), 300
 
@@ -333,7 +340,7 @@ def _names_that_change(outcome: Outcome) -> tuple[Counts, Any]:
         odd = [comm for comm in told if len(comm) > 15 or set(comm) - set("ab") - set(first)]
         outcome.check(not odd, f"names that it never had: {odd[:3]}")
 
-    return Counts(netns_enter_failed=times), _check({pid}, check)
+    return Attempt(Counts(netns_enter_failed=times), {pid}, check)
 
 
 @contextlib.contextmanager
@@ -351,7 +358,7 @@ def _delegated() -> Iterator[Path]:
         remove_groups([group])
 
 
-def _odd_groups(outcome: Outcome, group: Path) -> tuple[Counts, Any]:
+def _odd_groups(outcome: Outcome, group: Path) -> Attempt:
     """Cgroups with odd names, each made by the user, who moves there and is refused a join."""
 
     def play() -> None:
@@ -378,7 +385,7 @@ def _odd_groups(outcome: Outcome, group: Path) -> tuple[Counts, Any]:
         ]
         outcome.same("odd names of cgroups", told, [(path, *identify(path)) for path in paths])
 
-    return Counts(netns_enter_failed=len(NAMES)), _check({pid}, check)
+    return Attempt(Counts(netns_enter_failed=len(NAMES)), {pid}, check)
 
 
 def _listed(outcome: Outcome, path: str) -> None:
