@@ -13,6 +13,7 @@ from .killed import killed
 from .limits import limits
 from .loads import Amount
 from .many import many
+from .metrics import metrics
 from .outcome import Outcome
 from .pids import pids
 from .soak import soak
@@ -50,6 +51,7 @@ class Fault(NamedTuple):
 FAULTS: Final = {
     "stopped": Fault("SIGSTOP for 20 s while the ring overflows", lambda home, _o, _s: stopped(home, 20, STORM)),
     "starved": Fault("5 % of a CPU, beside busy loops on all", lambda home, _o, _s: starved(home, 5, STORM)),
+    "metrics": Fault("gauges after a loss", lambda home, _o, _s: metrics(home, STORM)),
     "stdout": Fault("nobody reads stdout for 20 s", lambda home, _o, _s: disk.blocked(home, 20, STORM)),
     "disk": Fault("no room on the disk of --file", lambda home, _o, _s: disk.full(home, WORK)),
     "descriptors": Fault(

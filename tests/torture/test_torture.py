@@ -14,6 +14,7 @@ from .killed import killed
 from .limits import limits
 from .loads import Amount
 from .many import many
+from .metrics import metrics
 from .outcome import Outcome, table
 from .pids import pids
 from .soak import soak
@@ -32,6 +33,7 @@ TRIES = 3
 FAULTS: dict[str, Callable[[Path], Outcome]] = {
     "stopped": lambda home: stopped(home, 0, STORM, *RING),
     "starved": lambda home: starved(home, 5, WORK, *RING),
+    "metrics": lambda home: metrics(home, STORM, *RING),
     "stdout": lambda home: disk.blocked(home, 0, STORM, *RING),
     "disk": lambda home: disk.full(home, WORK),
     "descriptors": lambda home: descriptors(home, (8, 32, 56, 61, 64), WORK),
