@@ -65,6 +65,9 @@ FAULTS: Final = {
     "memory": Fault(
         "no address space left, and a full ring to read", lambda home, _o, _s: memory.address_space(home, WORK)
     ),
+    "memory-queue": Fault(
+        "no address space left, and a queue that grows", lambda home, _o, _s: memory.growing_queue(home, WORK)
+    ),
     "memory-cgroup": Fault(
         "8 MB left in its cgroup, while its queue grows", lambda home, _o, _s: memory.group_limit(home, 8 << 20, STORM)
     ),

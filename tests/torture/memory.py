@@ -23,6 +23,11 @@ from .overflow import Trouble, weigh
 from .recorder import CHECKOUT, LARGE, Recorder, mark
 
 MB = 1 << 20
+_DEATHS = {
+    signal.SIGKILL: "the kernel's choice, of which nobody is told beforehand",
+    signal.SIGSEGV: "msgspec does not look whether it was given memory",
+}
+"""By which it may end."""
 
 
 def address_space_at_start(sizes: Sequence[int]) -> Outcome:
@@ -57,6 +62,23 @@ def address_space(home: Path, amount: Amount, *options: str) -> Outcome:
     return _survives_or_not(home, "no address space", none_left, amount, *options)
 
 
+def growing_queue(home: Path, amount: Amount, *options: str) -> Outcome:
+    """Takes all that is free from one whose queue grows, because its disk is full."""
+    with small_disk(home / "disk", "16k") as disk:
+
+        @contextlib.contextmanager
+        def none_left(victim: Recorder) -> Iterator[None]:
+            resource.prlimit(victim.pid, resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))
+            yield
+
+        return _survives_or_not(home, "no address space", none_left, amount, *_queue(disk), *options)
+
+
+def _queue(disk: Path) -> tuple[str, ...]:
+    """What makes it keep all that happens."""
+    return "--file", str(disk / "events.json"), "--queue", "1000000"
+
+
 def group_limit(home: Path, size: int, amount: Amount, *options: str) -> Outcome:
     """Lets it have so many bytes more, while its queue grows, because its disk is full."""
     with groups.memory_limit(size) as group, small_disk(home / "disk", "16k") as disk:
@@ -66,8 +88,7 @@ def group_limit(home: Path, size: int, amount: Amount, *options: str) -> Outcome
             groups.move(victim.pid, group)
             yield
 
-        queue = ("--file", str(disk / "events.json"), "--queue", "1000000")
-        return _survives_or_not(home, f"{size >> 20} MB of its cgroup", limit, amount, *queue, *options)
+        return _survives_or_not(home, f"{size >> 20} MB of its cgroup", limit, amount, *_queue(disk), *options)
 
 
 def _survives_or_not(home: Path, name: str, trouble: Trouble, amount: Amount, *options: str) -> Outcome:
@@ -102,9 +123,11 @@ def _ended(victim: Recorder, witness: Recorder, made: Done, name: str, status: i
         part = [_fact(e) for e in told if e.pid == pid]
         outcome.same(f"{name}told of {pid}", part, [_fact(e) for e in truth if e.pid == pid][: len(part)])
     outcome.check(victim.path.read_bytes().endswith(b"\n"), f"{name}its last line is torn")
-    errors = victim.said().splitlines()
-    if status == -signal.SIGKILL:
-        outcome.notes.append(f"{name}killed by the kernel, which nobody can tell beforehand")
+    errors = [line for line in victim.said().splitlines() if "events wait until it works again" not in line]
+    if status < 0:
+        number = signal.Signals(-status)
+        outcome.check(number in _DEATHS, f"{name}ended by {number.name}")
+        outcome.notes.append(f"{name}ended by {number.name}: {_DEATHS.get(number)}")
     else:
         outcome.check(status == 1 and len(errors) == 1, f"{name}status {status}, {errors[-3:]}")
         outcome.notes.append(f"{name}ended with: {errors[-1:]}")

@@ -39,6 +39,7 @@ FAULTS: dict[str, Callable[[Path], Outcome]] = {
     "descriptors": lambda home: descriptors(home, (8, 32, 56, 61, 64), WORK),
     "memory at start": lambda _: memory.address_space_at_start((24, 36, 40)),
     "memory": lambda home: memory.address_space(home, WORK),
+    "memory of a queue": lambda home: memory.growing_queue(home, STORM),
     "memory of a cgroup": lambda home: memory.group_limit(home, 8 << 20, STORM),
     "namespaces": lambda home: many(home, 300, print),
     "limits": lambda home: limits(home, 64, 16, 8),
