@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -19,12 +20,14 @@ from .recorder import CHECKOUT, LARGE, Recorder
 
 LEFT = 2 << 30
 """Bytes of memory that are left free."""
+EACH = 5000
+"""Namespaces that one process holds: each takes a descriptor, of which it may have some thousands."""
 SAMPLE = 200
 """Namespaces by which the memory that one takes is measured."""
 
 
 def many(home: Path, number: int, say: Callable[[str], None]) -> Outcome:
-    """So many of them, or as many as there is memory for, held by descriptors of one process.
+    """So many of them, or as many as there is memory for, held by descriptors of a few processes.
 
     Args:
         home: an empty directory.
@@ -33,8 +36,8 @@ def many(home: Path, number: int, say: Callable[[str], None]) -> Outcome:
     """
 
     def hold(self: Puppet) -> None:
-        limit = number + 100
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         while (want := self.hear()) is not None:
             made = []
             for _ in range(want):
@@ -44,10 +47,13 @@ def many(home: Path, number: int, say: Callable[[str], None]) -> Outcome:
             self.say(made)
 
     outcome = Outcome()
-    with Recorder(home, "first", *LARGE) as first, Puppet(hold) as holder:
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(Recorder(home, "first", *LARGE))
+        holders = [stack.enter_context(Puppet(hold)) for _ in range(0, number, EACH)]
         made: list[int] = []
 
         def more(count: int) -> None:
+            holder = holders[len(made) // EACH]
             holder.say(count)
             made.extend(holder.hear())
 
@@ -56,7 +62,7 @@ def many(home: Path, number: int, say: Callable[[str], None]) -> Outcome:
         each = max((before - _free()) // len(made), 1)
         say(f"one namespace takes {each >> 10} KiB; {_free() >> 20} MiB are free")
         while len(made) < number and _free() - 1000 * each > LEFT:
-            more(min(1000, number - len(made)))
+            more(min(1000, number - len(made), EACH - len(made) % EACH))
         outcome.check(len(made) == number, f"memory was enough for {len(made):,} namespaces only")
         outcome.notes.append(f"one namespace takes {each >> 10} KiB of memory")
         say(f"{len(made):,} namespaces are there")
@@ -70,7 +76,8 @@ def many(home: Path, number: int, say: Callable[[str], None]) -> Outcome:
             outcome.same("made, but not listed", set(made) - listed, set())
             say("all of them die")
             begun = time.monotonic()
-            holder.kill()
+            for holder in holders:
+                holder.kill()
             for one in (first, second):
                 one.destroyed(made)
             outcome.notes.append(f"the kernel took {time.monotonic() - begun:.1f} s to tear them down")
