@@ -83,7 +83,8 @@ class Collector:
             try:
                 self._session = Session(self._wanted, self._tier, self._ring_bytes, self._node)
             except OSError as error:
-                raise CollectorError(f"cannot start collecting: {error.strerror or error}") from error
+                where = f": {error.filename}" if error.filename else ""
+                raise CollectorError(f"cannot start collecting: {error.strerror or error}{where}") from error
             self._pending.append(self._session.opening)
 
     def stop(self) -> None:
