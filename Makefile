@@ -15,17 +15,21 @@ CLANG_FORMAT ?= clang-format-14
 IMAGE ?= cni-collector
 CONTAINERS = $(or $(shell command -v podman || command -v docker),$(error this needs podman or docker))
 
-.PHONY: run show test test-kernels test-unit fuzz lint bpf bpf-check bench bench-sizing bench-others image setup help clean
+.PHONY: run show torture test test-kernels test-unit fuzz lint bpf bpf-check bench bench-sizing bench-others image setup help clean
 
 run: setup ## show live events (needs root, uses sudo)
 	$(SUDO) $(BIN)/cni-collector watch
 
 test: $(VENV)/.dev packages-test ## run all tests (the kernel's need root, by sudo)
 	$(BIN)/python -m pytest tests/unit tests/fuzz
-	$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider tests/kernel tests/runtimes tests/destinations tests/docs tests/deploy
+	$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider tests/kernel tests/runtimes tests/destinations tests/torture \
+		tests/docs tests/deploy
 
 test-kernels: $(VENV)/.dev packages-machines ## run the kernel tests in every tier on emulated machines; KERNELS="6.18 7" adds some
 	$(SUDO) $(BIN)/python -m tests.machines suite 6.1 6.12 $(KERNELS)
+
+torture: $(VENV)/.dev packages-machines ## stop, starve, kill and lie to the collector, and print what happened, arrived and was lost
+	$(SUDO) $(BIN)/python -m tests.torture
 
 show: $(VENV)/.dev packages-test ## run three nodes that send to NATS, OTLP and Prometheus, and print who holds which events
 	$(SUDO) $(BIN)/python -m tests.destinations

@@ -69,6 +69,9 @@ static __always_inline struct task_state *state_of(struct task_struct *task, boo
 	return bpf_task_storage_get(&tasks, task, NULL, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
 }
 
+/* There was no room for a namespace: since then, one that is not tracked may have been told of. */
+static bool overflowed;
+
 /* From here on the namespace is known, and its end will be reported. -EEXIST: it was known before. */
 static __always_inline long track(const struct netns *ns, __u64 born, bool reported)
 {
@@ -79,8 +82,11 @@ static __always_inline long track(const struct netns *ns, __u64 born, bool repor
 		.userns = ns->userns,
 		.reported = reported,
 	};
+	long error = bpf_map_update_elem(&tracked, &ns->cookie, &entry, BPF_NOEXIST);
 
-	return bpf_map_update_elem(&tracked, &ns->cookie, &entry, BPF_NOEXIST);
+	if (error && error != -EEXIST)
+		overflowed = true;
+	return error;
 }
 
 /*
@@ -223,7 +229,7 @@ static __always_inline void met(void)
 {
 	struct fact fact = {.type = RECORD_NETNS_FOUND};
 
-	if (!walked)
+	if (!walked || overflowed)
 		return;
 	netns_here(&fact.subject);
 	if (is_host(&fact.subject) || bpf_map_lookup_elem(&tracked, &fact.subject.cookie))

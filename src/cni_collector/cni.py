@@ -14,8 +14,8 @@ import msgspec
 from .events import CniEnd, CniStart, Event, Netns, Pod
 from .namespaces import Namespaces
 
-_BOUND: Final = 1 << 16
-"""Calls under way that are remembered."""
+_BOUND: Final = 1 << 13
+"""Calls under way that are remembered: as many as the kernel side remembers; the ends of more are lost."""
 _TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0
 """Nanoseconds in the unit of /proc/PID/stat."""
 _FIELDS: Final = {

@@ -80,7 +80,11 @@ class Collector:
         with self._lock:
             if self._session or self._stopping:
                 raise CollectorError(f"collector {self.name!r} was started already: make a new one")
-            self._session = Session(self._wanted, self._tier, self._ring_bytes, self._node)
+            try:
+                self._session = Session(self._wanted, self._tier, self._ring_bytes, self._node)
+            except OSError as error:
+                where = f": {error.filename}" if error.filename else ""
+                raise CollectorError(f"cannot start collecting: {error.strerror or error}{where}") from error
             self._pending.append(self._session.opening)
 
     def stop(self) -> None:

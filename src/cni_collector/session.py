@@ -101,6 +101,7 @@ class Session:
             self._lost_by_type = self._sum_lost()
             self._missed = 0
             self._next_look = 0.0
+            self._waited = True
             ring = loaded.map("ring")
             decoder = self._decoder
             self._ring: Ring = opened.enter_context(
@@ -170,6 +171,8 @@ class Session:
         Raises:
             LayoutError: the ring holds what no kernel writes.
         """
+        if self._waited:
+            self._decoder.set_clock()  # not before the wait: the time may have been set meanwhile
         events: list[Event] = []
         more = True
         while more and not events:
@@ -181,10 +184,8 @@ class Session:
             elif not more:
                 self._namespaces.name()  # all that happened before they were read has been decoded
             events = self._asked_for(events)
-        if events:
-            self._count(events)
-        else:
-            self._decoder.set_clock()
+        self._waited = not events
+        self._count(events)
         if (self._lost_raw != self._lost_map[:] or time.monotonic() > self._next_look) and (lost := self._newly_lost()):
             events.append(lost)
         return events

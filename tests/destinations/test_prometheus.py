@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+
+from cni_collector import CniStart, Collector, Event, Lost, Netns, NetnsCreate
+from cni_collector.exporters.prometheus import PrometheusExporter
 
 from ..kernel.actors import a_life
 from ..kernel.watching import PATIENCE
@@ -40,3 +47,30 @@ def test_prometheus_scrapes_what_happened(tmp_path: Path) -> None:
             assert server.ask("cni_lost_events_total") == 0
             assert server.ask("cni_exporter_dropped_events_total") == 0
         sleeper.communicate(b"\n", PATIENCE)
+
+
+@pytest.fixture
+def exporter() -> Iterator[PrometheusExporter]:
+    """One that is fed by the test."""
+    made = PrometheusExporter(Collector(), "127.0.0.1", 0)
+    yield made
+    made.close()
+
+
+def _sample(exporter: PrometheusExporter, name: str) -> float:
+    return next(metric.samples[0].value for metric in exporter.collect() if metric.name == name)
+
+
+def test_what_was_lost_is_neither_alive_nor_under_way_for_ever(exporter: PrometheusExporter) -> None:
+    """Deaths that found no room are deaths; a call is over with its process, if its end may have been lost."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    calls: list[Event] = [CniStart("", pid=ended.pid, command="ADD"), CniStart("", pid=os.getppid(), command="ADD")]
+    exporter.prepare([NetnsCreate("", Netns(number, number)) for number in range(5)])
+    exporter.prepare(calls[:1])
+    assert (_sample(exporter, "cni_netns_alive"), _sample(exporter, "cni_calls_in_flight")) == (5, 1)
+    exporter.prepare(
+        [Lost("", count=14, by_type={"netns_create": 3, "netns_found": 2, "netns_destroy": 8, "cni_end": 1})]
+    )
+    exporter.prepare(calls)  # read later than that its end was lost
+    assert (_sample(exporter, "cni_netns_alive"), _sample(exporter, "cni_calls_in_flight")) == (2, 1)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import threading
+import time
+import types
 
 import pytest
 
@@ -15,6 +18,7 @@ from cni_collector import (
     Event,
     NetnsDestroy,
     NetnsEnterFailed,
+    record,
 )
 
 from .actors import CLONE_NEWNET, a_life, refused, setns
@@ -126,3 +130,29 @@ def test_what_a_reader_leaves_of_a_batch_is_kept() -> None:
     assert first == ["collector_start", "netns_enter_failed", "netns_enter_failed"]
     assert len(rest) >= 3
     assert rest[-1] == "collector_stop"
+
+
+def test_the_first_event_after_the_time_was_set_has_the_new_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing happens in between, so nothing had the collector look at the clock."""
+    set_by = [0]
+    clock = types.SimpleNamespace(**vars(time))
+    clock.time_ns = lambda: time.time_ns() + set_by[0]
+    monkeypatch.setattr(record, "time", clock)
+    with Collector(types=["netns_enter_failed"], coalesce=0, tier=TIER) as collector:
+        stream = iter(collector.events())
+        next(stream)
+        me = threading.get_native_id()
+        for hours in (0, 30, -30):
+            reader: list[Event] = []
+
+            def mine(reader: list[Event] = reader) -> None:
+                reader.append(next(event for event in stream if event.tid == me))
+
+            waiting = threading.Thread(target=mine)
+            waiting.start()
+            time.sleep(0.3)  # it has found nothing, and waits
+            set_by[0] = hours * 3_600_000_000_000
+            refused(lambda: setns(-1, CLONE_NEWNET))
+            waiting.join(PATIENCE)
+            told = datetime.datetime.fromisoformat(f"{reader[0].time[:26]}+00:00").timestamp()
+            assert abs(told - time.time() - hours * 3600) < 10

@@ -196,13 +196,22 @@ def test_a_value_that_says_nothing_is_wrong_usage(run: Run, reported: FakeSessio
         (AttachError("cannot attach", "cni_fork", "fork", errno.EPERM), "cni-collector: cannot attach\n"),
         (LoadError("refused"), "cni-collector: refused\n"),
         (LoadError("refused", "the verifier\nsays"), "cni-collector: refused\nthe verifier\nsays\n"),
+        (
+            OSError(errno.EMFILE, "Too many open files"),
+            "cni-collector: cannot start collecting: Too many open files\n",
+        ),
+        (MemoryError(), "cni-collector: cannot go on: there is no memory left\n"),
+        (
+            RuntimeError("can't start new thread"),
+            "cni-collector: cannot start a thread: too little memory, or too many threads\n",
+        ),
     ],
 )
 def test_an_error_is_one_sentence_on_stderr_and_exits_with_1(
     session: FakeSession,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    error: CollectorError,
+    error: Exception,
     told: str,
 ) -> None:
     session.start_error = error
@@ -211,6 +220,17 @@ def test_an_error_is_one_sentence_on_stderr_and_exits_with_1(
         cli.run()
     assert ended.value.code == 1
     assert capsys.readouterr() == ("", told)
+
+
+def test_a_failure_while_reading_is_one_sentence_too(
+    session: FakeSession, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    session.script.append(OSError(errno.ENOSPC, "No space left on device"))
+    monkeypatch.setattr(sys, "argv", ["cni-collector", "watch", "-o", "none"])
+    with pytest.raises(SystemExit) as ended:
+        cli.run()
+    assert ended.value.code == 1
+    assert capfd.readouterr() == ("", "cni-collector: cannot go on: No space left on device\n")
 
 
 @pytest.mark.parametrize("arguments", ["-o json", ""], ids=["asked for", "when piped"])

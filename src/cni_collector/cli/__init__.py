@@ -39,4 +39,14 @@ def run() -> None:
         print(f"cni-collector: {error}", file=sys.stderr)
         if isinstance(error, LoadError) and error.log:
             print(error.log, file=sys.stderr)
-        sys.exit(1)
+    except OSError as error:
+        print(f"cni-collector: cannot go on: {error.strerror or error}", file=sys.stderr)
+    except MemoryError:
+        print("cni-collector: cannot go on: there is no memory left", file=sys.stderr)
+    except RuntimeError as error:
+        if str(error) != "can't start new thread":
+            raise
+        print("cni-collector: cannot start a thread: too little memory, or too many threads", file=sys.stderr)
+    else:
+        return
+    sys.exit(1)

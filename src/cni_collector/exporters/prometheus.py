@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import time
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector as MetricSource
 
 from ..collector import Collector
-from ..events import CniEnd, CniStart, CollectorStart, Event, NetnsCreate, NetnsDestroy, NetnsFound
+from ..events import CniEnd, CniStart, CollectorStart, Event, Lost, NetnsCreate, NetnsDestroy, NetnsFound
 from .relay import Relay
 
 _COMMANDS: Final = frozenset({"ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"})
@@ -49,6 +50,7 @@ class PrometheusExporter(MetricSource):
         self._alive = 0
         self._begun: dict[int, float] = {}
         """When the calls under way began, by pid, in seconds of the monotonic clock."""
+        self._ends_lost = False
         self._plugins: set[str] = set()
         registry = CollectorRegistry()
         self._teardown = Histogram(
@@ -87,6 +89,11 @@ class PrometheusExporter(MetricSource):
                     outcome = "signal" if event.signal else "failure" if event.exit_code else "success"
                     labels = (self._command(event.command), self._plugin(event.plugin), outcome)
                     self._calls.labels(*labels).observe((event.duration_ns or 0) / 1e9)
+                case Lost(by_type=lost):
+                    self._alive += (
+                        lost.get("netns_create", 0) + lost.get("netns_found", 0) - lost.get("netns_destroy", 0)
+                    )
+                    self._ends_lost |= "cni_end" in lost
 
     def deliver(self, _: None) -> None:
         """Nothing: it is fetched."""
@@ -110,6 +117,9 @@ class PrometheusExporter(MetricSource):
         yield _counter("cni_missed_hooks", "Runs of hooks that the kernel skipped.", [], {"": stats.missed})
         yield _counter("cni_undecodable_records", "Records that could not be read.", [], {"": stats.undecodable})
         yield GaugeMetricFamily("cni_netns_alive", "Network namespaces that exist, but for the host's.", self._alive)
+        if self._ends_lost:
+            for pid in [pid for pid in list(self._begun) if not _exists(pid)]:
+                self._begun.pop(pid, None)
         begun = list(self._begun.values())
         yield GaugeMetricFamily("cni_calls_in_flight", "CNI plugin calls under way.", len(begun))
         age = time.monotonic() - min(begun) if begun else 0
@@ -146,6 +156,17 @@ class PrometheusExporter(MetricSource):
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is such a process, whoever's it is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _counter(name: str, help_text: str, labels: list[str], counts: dict[str, int]) -> Metric:

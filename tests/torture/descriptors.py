@@ -1,0 +1,83 @@
+"""No file descriptors left: at the start one clear error, later it goes on with those that it has."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cni_collector import CniStart, Pod
+
+from ..destinations.running import read_events
+from ..kernel.actors import a_netns, execute, reap
+from .loads import TRUE, Amount
+from .outcome import Outcome
+from .overflow import beside_a_witness
+from .recorder import CHECKOUT, Recorder
+
+POD = Pod("shop", "web-0")
+
+
+def descriptors(home: Path, limits: Sequence[int], amount: Amount, *options: str) -> Outcome:
+    """Starts it with each of these limits, then takes all that are free from one that runs."""
+    about: list[int] = []
+
+    @contextlib.contextmanager
+    def none_left(victim: Recorder) -> Iterator[None]:
+        before = resource.prlimit(victim.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(victim.pid, resource.RLIMIT_NOFILE, (1, before[1]))
+        try:
+            about.append(_call())
+            yield
+            about.append(_call())
+        finally:
+            resource.prlimit(victim.pid, resource.RLIMIT_NOFILE, before)
+
+    outcome = Outcome()
+    works = [limit for limit in limits if starts(outcome, f"{limit} descriptors", "--nofile", limit)]
+    outcome.notes.append(
+        f"started with {len(limits)} limits from {limits[0]} to {limits[-1]} descriptors: "
+        f"{len(limits) - len(works)} times one error, attached from {min(works, default=0)} on"
+    )
+    running = beside_a_witness(home, none_left, amount, *options)
+    told = read_events(home / "victim.json")
+    calls = [e for e in told if isinstance(e, CniStart) and e.pid in about]
+    outcome.same("pods that calls were told for", [e.pod for e in calls], [POD, POD])
+    others = [e for e in told if e.pod and e.type.startswith("netns_") and e.pod != POD]
+    outcome.check(not others, f"events with a pod that nobody named: {others[:3]}")
+    outcome.notes.append(
+        f"with no descriptor left, {sum(e.netns is None for e in calls)} of {len(calls)} calls by /proc/PID/ns/net "
+        "were told without their namespace"
+    )
+    outcome.add(running)
+    return outcome
+
+
+def _call() -> int:
+    """A CNI call about the namespace of a process: to find that, the collector needs two descriptors."""
+    with a_netns() as (holder, _):
+        arguments = b"CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0"
+        path = f"CNI_NETNS=/proc/{holder.pid}/ns/net".encode()
+        pid = execute([b"CNI_COMMAND=ADD", b"CNI_CONTAINERID=descriptors", path, arguments], TRUE)
+        reap(pid)
+        holder.end()
+    return pid
+
+
+def starts(outcome: Outcome, what: str, option: str, limit: int) -> bool:
+    """Whether it starts with a limit of prlimit's; what is wrong with the way in which it does not is noted."""
+    watch = [sys.executable, "-m", "cni_collector", "watch", "-o", "json", "--duration", "0.05"]
+    command = ["prlimit", f"{option}={limit}", *watch]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=60)
+    errors = done.stderr.splitlines()
+    if done.returncode == 0:
+        outcome.same(f"{what}: stderr", errors, [])
+        outcome.check("collector_stop" in done.stdout, f"{what}: it ended without collector_stop")
+        outcome.check('"missing"' not in done.stdout, f"{what}: it goes on without some hooks")
+        return True
+    sentence = len(errors) == 1 and errors[0].startswith("cni-collector: ")
+    outcome.check(done.returncode == 1 and sentence, f"{what}: status {done.returncode}, {errors[-1:]} ")
+    return False

@@ -1,0 +1,27 @@
+"""The collector hardly gets the CPU: both are busy, and its cgroup has a small quota."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import groups, loads
+from .loads import Amount
+from .outcome import Outcome
+from .overflow import beside_a_witness
+from .recorder import Recorder
+
+
+def starved(home: Path, percent: int, amount: Amount, *options: str) -> Outcome:
+    """Leaves it so many percent of one CPU."""
+    with groups.cpu_quota(percent) as group:
+
+        @contextlib.contextmanager
+        def starve(victim: Recorder) -> Iterator[None]:
+            groups.move(victim.pid, group)
+            with loads.busy(len(os.sched_getaffinity(0))):
+                yield
+
+        return beside_a_witness(home, starve, amount, *options, patience=300)
