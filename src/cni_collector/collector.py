@@ -134,7 +134,9 @@ class Collector:
                     busy = True
                     yield batch
                     continue
-                if not busy:  # otherwise more will come during the pause: to be woken for it costs as much as reading it
+                if (
+                    not busy
+                ):  # otherwise more will come during the pause: to be woken for it costs as much as reading it
                     session.wait()
                 busy = False
                 time.sleep(self._coalesce)
