@@ -42,7 +42,11 @@ def cached_pods() -> dict[str, Pod]:
     be another by now.
     """
     found: dict[str, set[Pod]] = {}
-    for file in CACHE.glob("*"):
+    try:
+        files = list(CACHE.iterdir())
+    except OSError:  # also where the last one to use it takes it away just now
+        files = []
+    for file in files:
         try:
             entry = msgspec.json.decode(file.read_bytes(), type=_Entry)
         except (OSError, ValueError, RecursionError, msgspec.MsgspecError):

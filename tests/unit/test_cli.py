@@ -222,6 +222,7 @@ def test_an_error_is_one_sentence_on_stderr_and_exits_with_1(
     assert capsys.readouterr() == ("", told)
 
 
+@pytest.mark.usefixtures("run")
 def test_a_failure_while_reading_is_one_sentence_too(
     session: FakeSession, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

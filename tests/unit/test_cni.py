@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import pytest
@@ -560,6 +561,15 @@ def test_what_cannot_be_read_is_passed_over(cache: Path) -> None:
     (cache / "nowhere").symlink_to(cache / "gone")
     (cache / "1").write_bytes(entry("/run/netns/cni-1"))
     assert cni_cache.cached_pods() == {"/run/netns/cni-1": WEB}
+
+
+def test_a_cache_that_is_taken_away_just_now(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_path: object) -> NoReturn:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "scandir", gone)
+    monkeypatch.setattr(os, "listdir", gone)
+    assert cni_cache.cached_pods() == {}
 
 
 @pytest.mark.parametrize("missing", ["gone", "file"])

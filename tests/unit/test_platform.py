@@ -45,6 +45,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A Linux with tracefs and BTF, whatever machine this is."""
     bpf.libbpf.cache_clear()
     (tmp_path / "events").mkdir()
+    (tmp_path / "events/header_page").touch()
     exists = os.path.exists
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(tiers, "TRACEFS", str(tmp_path))
