@@ -32,7 +32,7 @@ _LINES: Final = """exec tail --pid=$$ --follow --lines=+1 "$0" | sed --quiet --u
 def containerd(podman: Podman, image: str) -> Iterator[Containerd]:
     archive = podman.home / "collector.tar"
     with Containerd() as own:
-        podman("save", "--quiet", "--output", str(archive), image)
+        podman.unnoticed("save", "--quiet", "--output", str(archive), image)
         own.load(image, archive.read_bytes())
         archive.unlink()
         yield own
