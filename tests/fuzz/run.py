@@ -47,7 +47,7 @@ class Outcome(NamedTuple):
     def cells(self) -> tuple[str, str, str, str]:
         """A row of the table."""
         where = f"; input in {os.path.relpath(self.input)}" if self.input else ""
-        result = f"FAILED: {self.failure}{where}" if self.failure else "in order"
+        result = f"FAILED: {self.failure:.100}{where}" if self.failure else "in order"
         return self.target, f"{self.inputs:,}", f"{self.seconds:.0f}", result
 
 
@@ -96,8 +96,10 @@ def run(
     if status == 0 and count >= runs:
         return Outcome(name, count, took)
     kept = re.search(r"Test unit written to (.+)$", log, re.M)
-    raised = re.findall(r"^(\w+(?:Error|Exception|Interrupt)\b.*)$", log, re.M)
-    failure = f"took longer than {patience} s" if status == _HUNG else raised[-1] if raised else f"exit status {status}"
+    raised = re.search(r"=== Uncaught Python exception: ===\n(.*)", log)
+    failure = raised[1] if raised else f"exit status {status}: {log.strip().rpartition(chr(10))[2]}"
+    if status == _HUNG:
+        failure = f"took longer than {patience} s"
     return Outcome(name, count, took, failure, Path(kept[1]) if kept else None, log)
 
 

@@ -59,10 +59,11 @@ def records(content: bytes) -> None:
         ring = _ring()
         ring.fill(content)
         with contextlib.closing(MappedRing(ring, other.decode, other.decode_run)) as reader:  # type: ignore[arg-type]
-            more = True
+            limit, more = 1 + len(content) // 8 % 16, True
             try:
                 while more:
-                    batch, more = reader.read(1 + len(content) // 8 % 16)
+                    batch, more = reader.read(limit)
+                    assert len(batch) <= limit
                     events += batch
             except LayoutError:
                 assert end is None
@@ -206,14 +207,16 @@ def replay(raw: bytes) -> None:
 
 
 def cache(raw: bytes) -> None:
-    """Files of libcni's cache, one a line: what they tell does not depend on which is read first."""
-    lines = raw.split(b"\n")
-    pods = _cached(lines)
-    assert pods == _cached(lines[::-1])
-    for path, pod in pods.items():
-        assert mounts.real_path(path) == path, path
-        assert not path.startswith(("/proc/", "/var/run/")), path
-        is_named(pod)
+    """Files of libcni's cache, one a line: together they tell what each tells alone, where they agree."""
+    files = raw.split(b"\n")
+    told: dict[str, set[Pod]] = {}
+    for file in files:
+        for path, pod in _cached([file]).items():
+            assert mounts.real_path(path) == path, path
+            assert not path.startswith(("/proc/", "/var/run/")), path
+            is_named(pod)
+            told.setdefault(path, set()).add(pod)
+    assert _cached(files) == {path: pods.pop() for path, pods in told.items() if len(pods) == 1}
 
 
 def _cached(files: list[bytes]) -> dict[str, Pod]:
