@@ -156,25 +156,25 @@ def test_a_user_that_does_not_exist() -> None:
     assert "there is no such user here" in done.stderr
 
 
-def _hidden(mode: str, owner: str) -> list[str]:
-    """What to put ahead of a command, so that the package lies in a directory that is not for everybody."""
-    hide = f"mount -t tmpfs -o mode={mode},uid={owner},gid={owner} none /mnt && mkdir /mnt/p"
-    copy = f"cp -r {Path(cni_collector.__file__).parent} /mnt/p && cd /"
-    return ["unshare", "-m", "sh", "-c", f'{hide} && {copy} && PYTHONPATH=/mnt/p exec "$@"', "sh"]
+def _hidden(place: Path, owner: str) -> list[str]:
+    """What to put ahead of a command, so that the package lies in a directory that is its owner's alone."""
+    hide = f"mount -t tmpfs -o mode=700,uid={owner},gid={owner} none {place} && mkdir {place}/p"
+    copy = f"cp -r {Path(cni_collector.__file__).parent} {place}/p && cd /"
+    return ["unshare", "-m", "sh", "-c", f'{hide} && {copy} && PYTHONPATH={place}/p exec "$@"', "sh"]
 
 
-def test_a_user_that_cannot_read_the_package_is_refused() -> None:
+def test_a_user_that_cannot_read_the_package_is_refused(tmp_path: Path) -> None:
     """Python would fail to import what it needs later."""
-    command = [*_hidden("700", "0"), sys.executable, "-m", "cni_collector", "watch", "--user", "daemon"]
+    command = [*_hidden(tmp_path, "0"), sys.executable, "-m", "cni_collector", "watch", "--user", "daemon"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "install the package where that user may read it" in done.stderr
 
 
 @pytest.mark.parametrize(("owner", "kept"), [("0", False), ("1", True)])
-def test_a_package_in_somebodys_home(owner: str, kept: bool) -> None:
+def test_a_package_in_somebodys_home(tmp_path: Path, owner: str, kept: bool) -> None:
     """In root's, it stays root's process; in another's, that needs its capabilities to read there."""
-    with Watch(before=_hidden("700", owner)) as watch:
+    with Watch(before=_hidden(tmp_path, owner)) as watch:
         status = _status(watch.pid)
         assert status["Uid"].split()[0] == "0"
         assert (int(status["CapEff"], 16) != 0) is kept
