@@ -17,12 +17,16 @@ MOST_BYTES = 60_000_000
 """What may be added to the base."""
 
 
+def _run(podman: Podman, *arguments: str) -> str:
+    return podman("run", "--rm", "--network=none", f"--cgroup-parent=/{podman.name}", *arguments)
+
+
 def _in(podman: Podman, image: str, script: str, *options: str) -> str:
-    return podman("run", "--rm", "--network=none", *options, "--entrypoint=sh", image, "-c", script)
+    return _run(podman, *options, "--entrypoint=sh", image, "-c", script)
 
 
 def test_its_command(podman: Podman, image: str) -> None:
-    assert podman("run", "--rm", "--network=none", image, "--version").endswith(VERSION)
+    assert _run(podman, image, "--version").endswith(VERSION)
     config = json.loads(podman("image", "inspect", image))[0]["Config"]
     assert (config["Entrypoint"], config["Cmd"]) == (["cni-collector"], ["watch", "-o", "json"])
 
