@@ -165,10 +165,12 @@ __noinline int keep_next(struct rest *rest)
 	}
 	words = (const __u32 *)(space->record.text + used);
 	length = bpf_probe_read_user_str((void *)words, CNI_VARIABLE, (void *)rest->at);
-	if (length <= 0) {
+	if (length < 0) {
 		rest->cut = true;
 		return 1;
 	}
+	if (!length) /* an empty one: strncpy_from_user_nofault() counts its NUL on newer kernels only */
+		length = 1;
 	if (rest->tail) {
 		if (rest->kept && length > 1)
 			rest->cut = true;
