@@ -221,7 +221,7 @@ def cache(raw: bytes) -> None:
 
 def _cached(files: list[bytes]) -> dict[str, Pod]:
     directory = [SimpleNamespace(read_bytes=functools.partial(bytes, file)) for file in files]
-    with mock.patch.object(cni_cache, "CACHE", SimpleNamespace(glob=lambda _pattern: directory)):
+    with mock.patch.object(cni_cache, "CACHE", SimpleNamespace(iterdir=lambda: directory)):
         return cni_cache.cached_pods()
 
 
