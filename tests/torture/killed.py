@@ -30,7 +30,7 @@ def killed(home: Path, kills: int) -> Outcome:
     with Recorder(home, "survivor", *LARGE) as survivor, a_netns() as (holder, _):
         fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
         mark(survivor)
-        made = Done(Counts(), set(), set())
+        made = Done(Counts())
         for _ in range(kills):
             with Puppet(lambda _: work(Amount(499, 101, 11, 7), fd)) as load:
                 with Recorder(home, "victim", wait=False) as victim:

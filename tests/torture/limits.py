@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import uuid
 from pathlib import Path
 
 from cni_collector import NetnsCreate, NetnsDestroy, NetnsFound
@@ -36,7 +37,9 @@ def limits(home: Path, tracked: int, plugins: int, cgroups: int) -> Outcome:
         witness.marks.pop(0)
         holder = stack.enter_context(Puppet(lambda self: _hold(self, 2 * tracked)))
         cookies = holder.hear()
-        calls = [execute([b"CNI_COMMAND=ADD"], "/bin/sleep", "1000") for _ in range(2 * plugins)]
+        tag = f"limits-{uuid.uuid4()}"
+        environment = [b"CNI_COMMAND=ADD", f"CNI_CONTAINERID={tag}".encode()]
+        calls = [execute(environment, "/bin/sleep", "1000") for _ in range(2 * plugins)]
         for pid in calls:
             witness.until(lambda e, pid=pid: e.type == "cni_start" and e.pid == pid)  # type: ignore[misc]
         for pid in calls:
@@ -59,8 +62,8 @@ def limits(home: Path, tracked: int, plugins: int, cgroups: int) -> Outcome:
             netns_create=len(cookies), netns_enter=len(cookies), netns_exit=len(cookies),
             netns_destroy=len(cookies) + len(older_cookies), cni_start=len(calls), cni_end=len(calls),
         ),
-        {holder.pid, *calls},
-        {*cookies, *older_cookies},
+        frozenset({tag}),
+        frozenset({*cookies, *older_cookies}),
     )  # fmt: skip
     outcome = weigh(victim, witness, made, frozenset({older.pid}))  # who was inside before it started leaves untold
     outcome.check(outcome.lost["netns_destroy"] > 0, "there was room for all namespaces: nothing is shown by this")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from cni_collector import Event
+from cni_collector.events import CniCall
 
 from ..kernel.actors import (
     CLONE_NEWNET,
@@ -26,7 +29,7 @@ from ..kernel.actors import (
 from .outcome import Counts
 
 TRUE = "/bin/true"
-CALL = (b"CNI_COMMAND=ADD", b"CNI_CONTAINERID=torture", b"CNI_NETNS=/nowhere", b"CNI_IFNAME=eth0")
+CALL = (b"CNI_COMMAND=ADD", b"CNI_NETNS=/nowhere", b"CNI_IFNAME=eth0")
 
 
 class Amount(NamedTuple):
@@ -45,21 +48,35 @@ class Amount(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What a load has made: the truth."""
+    """What a load has made: the truth.
+
+    Attributes:
+        counts: how much of each type.
+        tags: the names of its tasks, and the container ids of its calls: nobody else's, unlike pids, which others may
+            have had before or after.
+        cookies: its namespaces, in which nobody else is.
+        pids: its processes.
+    """
 
     counts: Counts
-    pids: set[int]
-    cookies: set[int]
+    tags: frozenset[str] = frozenset()
+    cookies: frozenset[int] = frozenset()
+    pids: frozenset[int] = frozenset()
 
     def mine(self, event: Event) -> bool:
         """Whether an event is about this load."""
-        if event.pid:
-            return event.pid in self.pids
-        return event.netns is not None and event.netns.cookie in self.cookies
+        if isinstance(event, CniCall):
+            return event.cni_container_id in self.tags
+        return event.comm in self.tags or (event.netns is not None and event.netns.cookie in self.cookies)
 
     def join(self, other: Done) -> Done:
         """Both together."""
-        return Done(self.counts + other.counts, self.pids | other.pids, self.cookies | other.cookies)
+        return Done(
+            self.counts + other.counts,
+            self.tags | other.tags,
+            self.cookies | other.cookies,
+            self.pids | other.pids,
+        )
 
 
 def work(amount: Amount, fd: int) -> dict[str, Any]:
@@ -69,6 +86,8 @@ def work(amount: Amount, fd: int) -> dict[str, Any]:
         amount: how much.
         fd: a namespace to enter.
     """
+    tag = f"t{uuid.uuid4().hex[:12]}"
+    Path("/proc/self/comm").write_text(tag, encoding="utf-8")
     pids = [os.getpid()]
     storm(fd, amount.pairs)
     for _ in range(amount.refusals):
@@ -79,7 +98,7 @@ def work(amount: Amount, fd: int) -> dict[str, Any]:
         pids.append(pid)
         cookies.append(made)
     for number in range(amount.calls):
-        pid = execute(list(CALL), "/bin/sh", "-c", f"exit {int(number % 3 == 0)}")
+        pid = execute([*CALL, f"CNI_CONTAINERID={tag}".encode()], "/bin/sh", "-c", f"exit {int(number % 3 == 0)}")
         os.waitpid(pid, 0)
         pids.append(pid)
     if amount.denials:
@@ -94,7 +113,7 @@ def work(amount: Amount, fd: int) -> dict[str, Any]:
         "cni_start": amount.calls,
         "cni_end": amount.calls,
     }
-    return {"counts": counts, "pids": pids, "cookies": cookies}
+    return {"counts": counts, "tags": [tag], "cookies": cookies, "pids": pids}
 
 
 def _live() -> int:
@@ -111,23 +130,22 @@ def _denied(times: int) -> None:
 
 def done(told: dict[str, Any]) -> Done:
     """What a load has handed back."""
-    return Done(+Counts(told["counts"]), set(told["pids"]), set(told["cookies"]))
+    return Done(+Counts(told["counts"]), *(frozenset(told[what]) for what in ("tags", "cookies", "pids")))
 
 
 def run(amount: Amount, workers: int = 2) -> Done:
     """Makes so much of it in each of several processes, and waits until they are through."""
     with contextlib.ExitStack() as stack:
-        holder, _ = stack.enter_context(a_netns())
+        holder, its_cookie = stack.enter_context(a_netns())
         fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
         stack.callback(os.close, fd)
         puppets = [stack.enter_context(Puppet(lambda _: work(amount, fd))) for _ in range(workers)]
-        told = Done(Counts(), set(), set())
+        told = Done(Counts())
         for puppet in puppets:
             told = told.join(done(puppet.end()))
         # Its namespace is part of the load.
-        pid = holder.pid
         life = Counts(dict.fromkeys(("netns_create", "netns_enter", "netns_exit", "netns_destroy"), 1))
-        told = told.join(Done(life, {pid}, {_}))
+        told = told.join(Done(life, cookies=frozenset({its_cookie})))
         holder.end()
     return told
 

@@ -19,8 +19,9 @@ from cni_collector import CniEnd, CniStart, Event, NetnsCreate, NetnsDestroy, Ne
 
 from ..kernel.actors import Puppet, a_netns
 from .loads import Amount, Done, done, work
-from .outcome import Counts, Outcome, count, lost
-from .recorder import Recorder, mark
+from .outcome import Counts, Outcome
+from .overflow import weigh
+from .recorder import LARGE, Recorder, mark
 
 FLAT = 2.0
 """Megabytes by which the median RSS of the last third may be above that of the second; the first third warms up."""
@@ -42,6 +43,7 @@ def soak(home: Path, seconds: float, pods: bool, say: Callable[[str], None]) -> 
         say: told how it goes.
     """
     with contextlib.ExitStack() as stack:
+        witness = stack.enter_context(Recorder(home, "witness", *LARGE))
         watch = stack.enter_context(Recorder(home, "watch"))
         holder, _ = stack.enter_context(a_netns())
         fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
@@ -50,12 +52,12 @@ def soak(home: Path, seconds: float, pods: bool, say: Callable[[str], None]) -> 
         if podder:
             stack.callback(_give_up, podder)
             podder.hear()
-        mark(watch)
+        mark(watch, witness)
         workers = [stack.enter_context(Puppet(lambda self: _work(self, fd))) for _ in range(2)]
         if podder:
             podder.say("go")
         rss = _sample(watch, seconds, say)
-        made = Done(Counts(), set(), set())
+        made = Done(Counts())
         for worker in workers:
             worker.say("enough")
         for worker in workers:
@@ -65,33 +67,32 @@ def soak(home: Path, seconds: float, pods: bool, say: Callable[[str], None]) -> 
             podder.say("enough")
             calls, number = podder.hear()
             say(f"{number} pods have come and gone")
-        watch.destroyed(made.cookies)
-        mark(watch)
+        mark(watch, witness)
+        witness.destroyed(made.cookies)
+        mark(watch, witness)
         if podder:
             podder.end()
         stop = watch.stop()
-    events = watch.between()
-    outcome = Outcome(made.counts, count(filter(made.mine, events)), lost(watch.events))
-    outcome.balance()
-    outcome.same("lost, in collector_stop", stop.lost, 0)
+        witness.stop()
+    outcome = weigh(watch, witness, made)
+    outcome.same("lost, in collector_stop", stop.lost, outcome.lost.total())
+    events = witness.between(0, -1)
     _once_each(outcome, events, made)
     if pods:
         _as_the_plugins_say(outcome, events, calls)
         outcome.notes.append(f"{number} pods, {len(calls)} calls of their plugins")
     _flat(outcome, rss)
-    outcome.notes.append(
-        f"{seconds:.0f} s, {len(events):,} events in all, {made.counts.total():,} of them counted by who made them"
-    )
+    outcome.notes.append(f"{seconds:.0f} s")
     return outcome
 
 
 def _work(self: Puppet, fd: int) -> dict[str, Any]:
     os.set_blocking(self._in.fileno(), False)
-    total = Done(Counts(), set(), set())
+    total = Done(Counts())
     while not self._in.read(1):
         total = total.join(done(work(ROUND, fd)))
         time.sleep(REST)
-    return {"counts": total.counts, "pids": list(total.pids), "cookies": list(total.cookies)}
+    return {what: value if what == "counts" else list(value) for what, value in total._asdict().items()}
 
 
 def _pods(self: Puppet) -> None:
@@ -142,10 +143,9 @@ def _sample(watch: Recorder, seconds: float, say: Callable[[str], None]) -> list
     begun = told = time.monotonic()
     while (now := time.monotonic()) - begun < seconds:
         rss.append(_rss(watch.pid))
-        watch.read()
         if now - told > 60:
             told = now
-            say(f"{now - begun:.0f} s, {len(watch.events):,} events, RSS {rss[-1]:.1f} MB")
+            say(f"{now - begun:.0f} s, RSS {rss[-1]:.1f} MB")
         time.sleep(SAMPLES)
     return rss
 
@@ -195,9 +195,8 @@ def _as_the_plugins_say(outcome: Outcome, events: list[Event], calls: list[list[
         outcome.check(told == noted, f"{kind.__name__} of plugins: {told.total()} told, {noted.total()} noted")
         outcome.happened[f"{kind.__struct_config__.tag} of pods"] = noted.total()
         outcome.arrived[f"{kind.__struct_config__.tag} of pods"] = (told & noted).total()
-    pods = {
-        e.netns.cookie for e in events if isinstance(e, CniStart) and e.pod and e.pod.namespace == "torture" and e.netns
-    }
+    sandboxes = {container for _, _, _, container in calls}
+    pods = {e.netns.cookie for e in events if isinstance(e, CniStart) and e.netns and e.cni_container_id in sandboxes}
     lives: tuple[type[Event], ...] = (NetnsCreate, NetnsDestroy)
     for life in lives:
         told_pods = sum(isinstance(e, life) and e.netns is not None and e.netns.cookie in pods for e in events)
