@@ -125,6 +125,14 @@ class NatsServer:
 
         return int(self.ask(counted))
 
+    def taken(self) -> int:
+        """How many messages were ever stored: also those that the server has given up since."""
+
+        async def counted(streams: JetStreamContext) -> int:
+            return (await streams.stream_info(STREAM)).state.last_seq
+
+        return int(self.ask(counted))
+
     def size(self) -> int:
         """How many bytes they take."""
 

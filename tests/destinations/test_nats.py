@@ -164,7 +164,8 @@ def test_a_full_disk(tmp_path: Path, quota: str) -> None:
             said = running.stderr.read()
         [dropped] = re.findall(r"nats: (\d+) events were dropped\n", said)
         assert int(dropped) > 0
-        assert server.count() + int(dropped) == len(read_events(path))
+        # The server gives up the oldest messages where the limit is changed while it is passed by some bytes.
+        assert server.taken() + int(dropped) == len(read_events(path))
 
 
 def test_the_whole_cluster_from_one_place(server: NatsServer, tmp_path: Path, plugin: Path) -> None:
