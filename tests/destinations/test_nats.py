@@ -162,10 +162,11 @@ def test_a_full_disk(tmp_path: Path, quota: str) -> None:
                 pass
             running.terminate()
             said = running.stderr.read()
-        [dropped] = re.findall(r"nats: (\d+) events were dropped\n", said)
-        assert int(dropped) > 0
+        # Where others on the machine make many events, the file's queue may run over, too.
+        dropped = {name: int(count) for name, count in re.findall(r"(nats|file): (\d+) events were dropped\n", said)}
+        assert dropped["nats"] > 0
         # The server gives up the oldest messages where the limit is changed while it is passed by some bytes.
-        assert server.taken() + int(dropped) == len(read_events(path))
+        assert server.taken() + dropped["nats"] == len(read_events(path)) + dropped.get("file", 0)
 
 
 def test_the_whole_cluster_from_one_place(server: NatsServer, tmp_path: Path, plugin: Path) -> None:
