@@ -25,6 +25,7 @@ from .recorder import CHECKOUT, LARGE, Recorder, mark
 MB = 1 << 20
 _DEATHS = {
     signal.SIGKILL: "the kernel's choice, of which nobody is told beforehand",
+    signal.SIGABRT: "the C library cannot load what ends a thread",
     signal.SIGSEGV: "msgspec does not look whether it was given memory",
 }
 """By which it may end."""
@@ -100,13 +101,13 @@ def _survives_or_not(home: Path, name: str, trouble: Trouble, amount: Amount, *o
             witness.destroyed(made.cookies)
         try:
             mark(victim, witness)
-        except TimeoutError:
+            victim.stop()
+        except (TimeoutError, RuntimeError):
             status = victim.process.wait(PATIENCE)
             mark(witness)
             witness.stop()
             victim.read()
             return _ended(victim, witness, made, f"{name}: ", status)
-        victim.stop()
         witness.stop()
         outcome = weigh(victim, witness, made)
         outcome.notes.append(f"{name}: it went on")
