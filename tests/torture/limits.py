@@ -14,7 +14,7 @@ from ..kernel.actors import CLONE_FS, CLONE_NEWNET, Puppet, cookie, execute, uns
 from .loads import Done
 from .outcome import Counts, Outcome
 from .overflow import weigh
-from .recorder import LARGE, Recorder, mark
+from .recorder import LARGE, Recorder, several_marks
 
 
 def limits(home: Path, tracked: int, plugins: int, cgroups: int) -> Outcome:
@@ -29,12 +29,10 @@ def limits(home: Path, tracked: int, plugins: int, cgroups: int) -> Outcome:
     sizes = (f"tracked={tracked}", f"plugins={plugins}", f"told={cgroups}")
     with contextlib.ExitStack() as stack:
         witness = stack.enter_context(Recorder(home, "witness", *LARGE))
-        mark(witness)
         older = stack.enter_context(Puppet(lambda self: _hold(self, tracked // 2)))
         older_cookies = older.hear()
         victim = stack.enter_context(Recorder(home, "victim", *LARGE, module=("-m", "tests.torture.smaller", *sizes)))
-        mark(witness, victim)
-        witness.marks.pop(0)
+        several_marks(witness, victim)
         holder = stack.enter_context(Puppet(lambda self: _hold(self, 2 * tracked)))
         cookies = holder.hear()
         tag = f"limits-{uuid.uuid4()}"
@@ -54,7 +52,7 @@ def limits(home: Path, tracked: int, plugins: int, cgroups: int) -> Outcome:
             puppet.hear()
             puppet.end()
         witness.destroyed([*cookies, *older_cookies])
-        mark(witness, victim)
+        several_marks(witness, victim)
         victim.stop()
         witness.stop()
     made = Done(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable
 from pathlib import Path
+
+from cni_collector import Event, NetnsEnter, NetnsExit
 
 from . import loads
 from .loads import Amount, Done
 from .outcome import Outcome, count, lost
-from .recorder import LARGE, Recorder, mark
+from .recorder import LARGE, SEVERAL, Recorder, mark, several_marks
 
 Trouble = Callable[[Recorder], contextlib.AbstractContextManager[None]]
 """What befalls the collector while the block is entered."""
@@ -32,12 +35,12 @@ def beside_a_witness(
         pipe: the collector writes to a pipe.
     """
     with Recorder(home, "witness", *LARGE) as witness, Recorder(home, "victim", *options, pipe=pipe) as victim:
-        mark(victim, witness)
+        several_marks(victim, witness)
         with trouble(victim):
             made = loads.run(amount)
         mark(victim, witness, patience=patience)
         witness.destroyed(made.cookies)
-        mark(victim, witness, patience=patience)
+        several_marks(victim, witness, patience=patience)
         stops = victim.stop(), witness.stop()
     outcome = weigh(victim, witness, made)
     outcome.same("lost, in collector_stop", stops[0].lost, outcome.lost.total())
@@ -46,7 +49,9 @@ def beside_a_witness(
 
 
 def weigh(victim: Recorder, witness: Recorder, made: Done, unlike: frozenset[int] = frozenset()) -> Outcome:
-    """What happened between the first and the last mark, as the witness saw it, and what became of it.
+    """What happened between the first marks and the last, as the witness saw it, and what became of it.
+
+    There are several marks at either end: between some two of them the sums must be right.
 
     Args:
         victim: the collector in trouble.
@@ -54,11 +59,35 @@ def weigh(victim: Recorder, witness: Recorder, made: Done, unlike: frozenset[int
         made: what the load has made.
         unlike: processes that the two need not see alike.
     """
-    seen = [event for event in witness.between(0, -1) if event.pid not in unlike]
-    outcome = Outcome(count(seen), count(victim.between(0, -1)), lost(victim.events))
+    inside = _inside(witness.events[: witness.marks[0]]) - _inside(victim.events[: victim.marks[0]])
+    for first, last in itertools.product(range(SEVERAL), range(-SEVERAL, 0)):
+        seen = [
+            e
+            for e in witness.between(first, last)
+            if e.pid not in unlike and not (e.cause == "exit" and _who(e) in inside)
+        ]
+        outcome = Outcome(count(seen), count(victim.between(first, last)), lost(victim.events))
+        outcome.balance()
+        if not outcome.wrong:
+            break
     outcome.check(not lost(witness.events), f"the witness itself has lost {lost(witness.events)}")
     outcome.same("the load, as the witness saw it", count(filter(made.mine, seen)), made.counts)
     own = made.counts.total()
     outcome.notes.append(f"{own:,} of {outcome.happened.total():,} events were the load's own")
-    outcome.balance()
     return outcome
+
+
+def _who(event: Event) -> tuple[int | None, int]:
+    tid = event.entered_tid if isinstance(event, NetnsExit) and event.entered_tid else event.tid
+    return tid, event.netns.cookie if event.netns else 0
+
+
+def _inside(events: list[Event]) -> set[tuple[int | None, int]]:
+    """Who has entered and not left. One that starts later is not told when they end."""
+    found = set()
+    for event in events:
+        if isinstance(event, NetnsEnter):
+            found.add(_who(event))
+        elif isinstance(event, NetnsExit):
+            found.discard(_who(event))
+    return found

@@ -23,6 +23,8 @@ MODULE: Final = ("-m", "cni_collector")
 LARGE: Final = ("--ring", "64")
 """For a witness: room for half a million events, so that it loses nothing."""
 
+SEVERAL: Final = 4
+
 _decode = msgspec.json.Decoder(AnyEvent).decode
 
 
@@ -176,3 +178,13 @@ def mark(*recorders: Recorder, patience: float = PATIENCE) -> None:
         for recorder, index in zip(recorders, found, strict=True):
             recorder.marks.append(index)
         return
+
+
+def several_marks(*recorders: Recorder, patience: float = PATIENCE) -> None:
+    """`SEVERAL` marks in a row.
+
+    What others do at the very moment of one may come before it in one ring and after it in another, as the two are
+    written one after the other. At the next one it is settled.
+    """
+    for _ in range(SEVERAL):
+        mark(*recorders, patience=patience)

@@ -21,7 +21,7 @@ from ..kernel.actors import Puppet, a_netns
 from .loads import Amount, Done, done, work
 from .outcome import Counts, Outcome
 from .overflow import weigh
-from .recorder import LARGE, Recorder, mark
+from .recorder import LARGE, Recorder, mark, several_marks
 
 FLAT = 2.0
 """Megabytes by which the median RSS of the last third may be above that of the second; the first third warms up."""
@@ -52,7 +52,7 @@ def soak(home: Path, seconds: float, pods: bool, say: Callable[[str], None]) -> 
         if podder:
             stack.callback(_give_up, podder)
             podder.hear()
-        mark(watch, witness)
+        several_marks(watch, witness)
         workers = [stack.enter_context(Puppet(lambda self: _work(self, fd))) for _ in range(2)]
         if podder:
             podder.say("go")
@@ -69,7 +69,7 @@ def soak(home: Path, seconds: float, pods: bool, say: Callable[[str], None]) -> 
             say(f"{number} pods have come and gone")
         mark(watch, witness)
         witness.destroyed(made.cookies)
-        mark(watch, witness)
+        several_marks(watch, witness)
         if podder:
             podder.end()
         stop = watch.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -34,6 +35,30 @@ def test_what_a_file_holds_is_kept(tmp_path: Path) -> None:
         export(exporter, _events(first, 10))
         exporter.close()
     assert _read(path) == _times(_events(0, 20))
+
+
+def test_a_line_that_was_torn_is_ended_first(tmp_path: Path) -> None:
+    """As by SIGKILL in the middle of a write: what comes next is not spoiled by it."""
+    path = tmp_path / "events.json"
+    path.write_bytes(b'{"type":"netns_cr')
+    for first in (0, 1):
+        exporter = FileExporter(path)
+        export(exporter, _events(first, 1))
+        exporter.close()
+    torn, *rest = path.read_bytes().splitlines()
+    assert torn == b'{"type":"netns_cr'
+    assert [msgspec.json.decode(line, type=AnyEvent).time for line in rest] == _times(_events(0, 2))
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    exporter = FileExporter(path)
+    export(exporter, _events(0, 1))
+    exporter.close()
+    assert os.read(reader, 1 << 16).count(b"\n") == 1
+    os.close(reader)
 
 
 @pytest.mark.parametrize("keep", [0, 1, 3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,7 @@ class FileExporter:
         self._keep = keep
         self._encoder = msgspec.json.Encoder()
         self._open()
+        self._end_line()
         if max_bytes and not os.access(path.parent, os.W_OK | os.X_OK):
             os.close(self._fd)
             raise PermissionError(errno.EACCES, "the directory is not this user's to rename files in")
@@ -39,6 +41,18 @@ class FileExporter:
     def _open(self) -> None:
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         self._size = os.fstat(self._fd).st_size
+
+    def _end_line(self) -> None:
+        """A process that was killed, or a machine that lost its power, may have torn the last line."""
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            return
+        try:
+            with open(self._path, "rb") as file:
+                file.seek(-1, os.SEEK_END)
+                torn = file.read(1) != b"\n"
+            self._size += os.write(self._fd, b"\n") if torn else 0
+        except OSError:
+            pass  # it is empty, cannot be read, or there is no room now
 
     def prepare(self, events: list[Event]) -> bytes:
         return self._encoder.encode_lines(events)
