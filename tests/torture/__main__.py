@@ -31,6 +31,23 @@ def _run(name: str, options: Options) -> Outcome:
             return Outcome(wrong=[f"it did not end: {type(error).__name__}: {error}"])
 
 
+def _tried(name: str, options: Options, tries: int) -> Outcome:
+    """Does a fault until nothing goes wrong, or often enough."""
+    before: list[str] = []
+    for attempt in range(tries):
+        _say(f"{name}: {FAULTS[name].about}")
+        begun = time.monotonic()
+        outcome = _run(name, options)
+        _say(f"{name}: {outcome.verdict}, {time.monotonic() - begun:.0f} s")
+        for what in outcome.wrong:
+            _say(f"{name}: {what}")
+        outcome.notes += before
+        if not outcome.wrong:
+            break
+        before += [f"run {attempt + 1} went wrong: {what}" for what in outcome.wrong]
+    return outcome
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("wanted", nargs=-1, metavar="[FAULT]...", type=click.Choice(list(FAULTS)))
 @click.option("--list", "listing", is_flag=True, help="Say which faults there are, and do nothing.")
@@ -65,21 +82,12 @@ def main(wanted: tuple[str, ...], listing: bool, soak: float, namespaces: int, k
         sys.exit("torture: this needs root")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # what was started is ended on the way out
     options = Options(soak, namespaces, kills)
-    outcomes = {}
-    for name in wanted or FAULTS:
-        before: list[str] = []
-        for attempt in range(tries):
-            _say(f"{name}: {FAULTS[name].about}")
-            begun = time.monotonic()
-            outcome = outcomes[name] = _run(name, options)
-            _say(f"{name}: {outcome.verdict}, {time.monotonic() - begun:.0f} s")
-            for what in outcome.wrong:
-                _say(f"{name}: {what}")
-            outcome.notes += before
-            if not outcome.wrong:
-                break
-            before += [f"run {attempt + 1} went wrong: {what}" for what in outcome.wrong]
-    print(table(outcomes))
+    outcomes: dict[str, Outcome] = {}
+    try:
+        for name in wanted or FAULTS:
+            outcomes[name] = _tried(name, options, tries)
+    finally:  # also where it is ended before the last
+        print(table(outcomes), flush=True)
     sys.exit(any(outcome.wrong for outcome in outcomes.values()))
 
 
