@@ -24,15 +24,19 @@ POD = Pod("shop", "web-0")
 def descriptors(home: Path, limits: Sequence[int], amount: Amount, *options: str) -> Outcome:
     """Starts it with each of these limits, then takes all that are free from one that runs."""
     about: list[int] = []
+    holders: list[int] = []
 
     @contextlib.contextmanager
     def none_left(victim: Recorder) -> Iterator[None]:
         before = resource.prlimit(victim.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(victim.pid, resource.RLIMIT_NOFILE, (1, before[1]))
         try:
-            about.append(_call())
-            yield
-            about.append(_call())
+            for last in (False, True):
+                holder, call = _call()
+                holders.append(holder)
+                about.append(call)
+                if not last:
+                    yield
         finally:
             resource.prlimit(victim.pid, resource.RLIMIT_NOFILE, before)
 
@@ -46,7 +50,8 @@ def descriptors(home: Path, limits: Sequence[int], amount: Amount, *options: str
     told = read_events(home / "victim.json")
     calls = [e for e in told if isinstance(e, CniStart) and e.pid in about]
     outcome.same("pods that calls were told for", [e.pod for e in calls], [POD, POD])
-    others = [e for e in told if e.pod and e.type.startswith("netns_") and e.pod != POD]
+    theirs = {e.netns.cookie for e in told if e.netns and e.pid in holders}
+    others = [e for e in told if e.netns and e.netns.cookie in theirs and e.pod not in (None, POD)]
     outcome.check(not others, f"events with a pod that nobody named: {others[:3]}")
     outcome.notes.append(
         f"with no descriptor left, {sum(e.netns is None for e in calls)} of {len(calls)} calls by /proc/PID/ns/net "
@@ -56,15 +61,15 @@ def descriptors(home: Path, limits: Sequence[int], amount: Amount, *options: str
     return outcome
 
 
-def _call() -> int:
-    """A CNI call about the namespace of a process: to find that, the collector needs two descriptors."""
+def _call() -> tuple[int, int]:
+    """Who sits in a namespace, and a CNI call about it: to find where that task is takes two descriptors."""
     with a_netns() as (holder, _):
         arguments = b"CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0"
         path = f"CNI_NETNS=/proc/{holder.pid}/ns/net".encode()
         pid = execute([b"CNI_COMMAND=ADD", b"CNI_CONTAINERID=descriptors", path, arguments], TRUE)
         reap(pid)
         holder.end()
-    return pid
+    return holder.pid, pid
 
 
 def starts(outcome: Outcome, what: str, option: str, limit: int) -> bool:
