@@ -1,8 +1,8 @@
 """The load: a process of its own that goes into a network namespace of its own and back, counted and paced.
 
-As a script it is that process: it reads one line for each run (pairs of calls, pairs a second or 0) and answers it
-with one line (calls that succeeded, nanoseconds of wall and of CPU time). It ends, and its namespace with it, when
-its input does.
+As a script it is that process: it reads one line for each run (pairs of calls, pairs a second or 0, seconds between
+two bursts) and answers it with one line (calls that succeeded, nanoseconds of wall and of CPU time). It ends, and its
+namespace with it, when its input does.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 CLONE_NEWNET: Final = 0x40000000
-BURST: Final = 0.005
-"""Seconds between two bursts of a paced run."""
+EVENLY: Final = 0.0002
+"""Seconds between two bursts of a paced run: as even as sleeping allows."""
 
 
 class Done(NamedTuple):
@@ -41,16 +41,16 @@ class Load:
         self._process = process
         self.pid = process.pid
 
-    def run(self, pairs: int, pairs_per_second: int = 0) -> Done:
+    def run(self, pairs: int, pairs_per_second: int = 0, burst_seconds: float = EVENLY) -> Done:
         """Go there and back so many times; as fast as possible where no pace is given."""
-        self.begin(pairs, pairs_per_second)
+        self.begin(pairs, pairs_per_second, burst_seconds)
         return self.end()
 
-    def begin(self, pairs: int, pairs_per_second: int) -> None:
+    def begin(self, pairs: int, pairs_per_second: int, burst_seconds: float = EVENLY) -> None:
         """The same, without waiting for its end."""
         stdin = self._process.stdin
         assert stdin
-        stdin.write(f"{pairs} {pairs_per_second}\n")
+        stdin.write(f"{pairs} {pairs_per_second} {burst_seconds}\n")
         stdin.flush()
 
     def end(self) -> Done:
@@ -81,8 +81,8 @@ def _serve() -> None:
     away = os.open("/proc/self/ns/net", os.O_RDONLY)
     _move(libc, home)
     for line in sys.stdin:
-        pairs, pace = map(int, line.split())
-        burst = max(1, int(pace * BURST)) if pace else pairs
+        pairs, pace = map(int, line.split()[:2])
+        burst = max(1, int(pace * float(line.split()[2]))) if pace else pairs
         wall, cpu = time.monotonic_ns(), time.process_time_ns()
         for done in range(0, pairs, burst):
             if pace and (early := wall / 1e9 + done / pace - time.monotonic()) > 0:

@@ -44,7 +44,7 @@ class Row(NamedTuple):
     def cells(self, names: Sequence[str]) -> list[str]:
         """Write out the row."""
         ours = self.figures.get(OURS)
-        target = "" if self.target is None else f"{self.target:g}"
+        target = "" if self.target is None else f"{self.target:.3g}"
         if self.target is not None and isinstance(ours, Figures) and ours.median > self.target:
             target += " missed"
         first, *others = (str(self.figures.get(name, "")) for name in names)

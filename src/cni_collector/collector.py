@@ -127,16 +127,14 @@ class Collector:
             CollectorError: reading failed, or is already going on elsewhere.
         """
         session = self._begin()
-        busy = False
         try:
             while (batch := self._next(session)) is not None:
                 if batch:
-                    busy = True
                     yield batch
-                    continue
-                if not busy:  # otherwise more will come during the pause, and a wake-up costs as much as the reading
+                    if self._more(session):
+                        continue
+                else:  # nothing has come during a whole pause
                     session.wait()
-                busy = False
                 time.sleep(self._coalesce)
         finally:
             self._end(session)
@@ -147,21 +145,19 @@ class Collector:
 
         session = self._begin()
         loop = asyncio.get_running_loop()
-        busy = False
         try:
             while (batch := self._next(session)) is not None:
                 if batch:
-                    busy = True
                     yield batch
-                    continue
-                if not busy:
+                    if self._more(session):
+                        continue
+                else:
                     ready = asyncio.Event()
                     loop.add_reader(session.fileno(), ready.set)
                     try:
                         await ready.wait()
                     finally:
                         loop.remove_reader(session.fileno())
-                busy = False
                 await asyncio.sleep(self._coalesce)
         finally:
             self._end(session)
@@ -221,6 +217,10 @@ class Collector:
             except Exception as error:
                 self._fail(session, error)
                 raise
+
+    def _more(self, session: Session) -> bool:
+        """Whether to go on without a pause."""
+        return bool(self._pending) or self._stopping or session.more
 
     def _put_back(self, events: list[Event]) -> None:
         """Keeps what a reader has left of a batch, for the next one."""

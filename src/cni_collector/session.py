@@ -80,10 +80,12 @@ class Session:
 
     Attributes:
         opening: the events that a stream begins with.
+        more: whether the last `read` left events in the ring.
         closed: nothing is open any more.
     """
 
     def __init__(self, wanted: EventTypes, tier: str | None, ring_bytes: int, node: str | None) -> None:
+        self.more = False
         self.closed = False
         self._node = node or platform.node()
         with contextlib.ExitStack() as opened:
@@ -101,7 +103,6 @@ class Session:
             self._lost_by_type = self._sum_lost()
             self._missed = 0
             self._next_look = 0.0
-            self._waited = True
             ring = loaded.map("ring")
             decoder = self._decoder
             self._ring: Ring = opened.enter_context(
@@ -171,20 +172,19 @@ class Session:
         Raises:
             LayoutError: the ring holds what no kernel writes.
         """
-        if self._waited:
-            self._decoder.set_clock()  # not before the wait: the time may have been set meanwhile
+        if not self.more:
+            self._decoder.set_clock()  # not before the pause: the time may have been set meanwhile
         events: list[Event] = []
-        more = True
-        while more and not events:
+        self.more = True
+        while self.more and not events:
             self._namespaces.refresh()
             mounts_read = self._namespaces.mounts_read
-            events, more = self._ring.read(CHUNK)
+            events, self.more = self._ring.read(CHUNK)
             if mounts_read != self._namespaces.mounts_read:
-                more = True  # a CNI call had them read anew
-            elif not more:
+                self.more = True  # a CNI call had them read anew
+            elif not self.more:
                 self._namespaces.name()  # all that happened before they were read has been decoded
             events = self._asked_for(events)
-        self._waited = not events
         self._count(events)
         if (self._lost_raw != self._lost_map[:] or time.monotonic() > self._next_look) and (lost := self._newly_lost()):
             events.append(lost)

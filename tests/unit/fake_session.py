@@ -64,6 +64,10 @@ class FakeSession:
         self._received += len(batch)
         return batch
 
+    @property
+    def more(self) -> bool:
+        return bool(self.script)
+
     def closing(self) -> CollectorStop:
         return CollectorStop("closing", events=self._received, lost=0)
 
