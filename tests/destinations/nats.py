@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import nats
 from nats.js import JetStreamContext
@@ -17,7 +17,7 @@ from nats.js.api import ConsumerConfig, DiscardPolicy, StorageType, StreamConfig
 
 from ..kernel.actors import CLONE_NEWNET, setns
 from ..kernel.watching import PATIENCE
-from .running import free_port
+from .running import Server, free_port
 
 STREAM = "cni"
 
@@ -30,7 +30,7 @@ class Stored(NamedTuple):
     payload: bytes
 
 
-class NatsServer:
+class NatsServer(Server):
     """A server with JetStream, that keeps what it has stored when it is killed.
 
     Args:
@@ -45,7 +45,6 @@ class NatsServer:
         self.url = f"nats://{self._listen}"
         self._host = host
         self._home = home
-        self._process: subprocess.Popen[bytes] | None = None
         self.configure(store)
 
     @property
@@ -58,24 +57,11 @@ class NatsServer:
             f'listen: "{self._listen}"\njetstream {{ store_dir: "{self._home}", max_file_store: {store} }}\n'
         )
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
     def start(self) -> None:
         """Starts it, where it listens in a moment."""
         before = ["ip", "netns", "exec", self._host] if self._host else []
         command = [*before, "nats-server", "--config", str(self._config)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
 
     def ask(self, question: Callable[[JetStreamContext], Awaitable[Any]]) -> Any:
         """Does something with its streams, once it is there."""

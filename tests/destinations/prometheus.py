@@ -7,10 +7,10 @@ import subprocess
 import urllib.parse
 import urllib.request
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from ..kernel.watching import PATIENCE
-from .running import free_port
+from .running import Server, free_port
 
 
 def get(url: str) -> str:
@@ -19,7 +19,7 @@ def get(url: str) -> str:
         return str(answer.read().decode())
 
 
-class PrometheusServer:
+class PrometheusServer(Server):
     """Scrapes collectors each second. Keeps what it has when it is killed.
 
     Args:
@@ -30,7 +30,6 @@ class PrometheusServer:
     def __init__(self, home: Path, targets: dict[str, int]) -> None:
         self._home = home
         self._port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
         configs = [{"targets": [f"127.0.0.1:{port}"], "labels": {"node": node}} for node, port in targets.items()]
         (home / "prometheus.yml").write_text(
             json.dumps(
@@ -41,13 +40,6 @@ class PrometheusServer:
             )
         )
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
     def start(self) -> None:
         """Starts it, where it answers in a moment."""
         command = [
@@ -55,12 +47,6 @@ class PrometheusServer:
             *(f"--storage.tsdb.path={self._home / 'data'}", f"--web.listen-address=127.0.0.1:{self._port}"),
         ]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
 
     def ask(self, expression: str) -> float:
         """The sum of an expression's values now; 0 where it has none, or the server is just starting."""

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -22,14 +22,14 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
-from .running import free_port
+from .running import Server, free_port
 
 _HEAD: Final = struct.Struct("<BI")
 """In the file ahead of each request: which kind it is, and how long."""
 _PATHS: Final = ("/v1/logs", "/v1/traces")
 
 
-class Receiver:
+class Receiver(Server):
     """The process, and what it has stored, also before it was killed.
 
     Args:
@@ -41,14 +41,6 @@ class Receiver:
         self._file.touch()
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
 
     def start(self) -> None:
         """Starts it, and waits until it listens."""
@@ -58,12 +50,6 @@ class Receiver:
         assert self._process.stdout
         with self._process.stdout as stdout:
             stdout.readline()
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        if self._process:
-            self._process.kill()
-            self._process.wait()
 
     def _requests(self, kind: int) -> Iterator[bytes]:
         text = self._file.read_bytes()

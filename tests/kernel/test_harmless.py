@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
 import time
 
-from cni_collector.bpf import libbpf
-
 from .actors import a_life, a_netns
+from .objects import kernel_objects
 from .watching import PATIENCE, Watch, watching
 
 
@@ -24,27 +22,16 @@ def test_it_pins_nothing(watch: Watch) -> None:
     assert not [link for link in links if link.startswith("net:")]
 
 
-def _kernel_objects() -> set[tuple[str, int]]:
-    """All BPF programs, maps and links in the kernel, by kind and id."""
-    found = set()
-    for kind in ("prog", "map", "link"):
-        get_next = getattr(libbpf(), f"bpf_{kind}_get_next_id")
-        ident = ctypes.c_uint32(0)
-        while not get_next(ident, ctypes.byref(ident)):
-            found.add((kind, ident.value))
-    return found
-
-
 def test_a_killed_watch_leaves_nothing() -> None:
-    before = _kernel_objects()
+    before = kernel_objects()
     with watching() as watch:
-        ours = _kernel_objects() - before
+        ours = kernel_objects() - before
         assert {kind for kind, _ in ours} == {"prog", "map", "link"}
         watch.kill()
     deadline = time.monotonic() + PATIENCE  # the kernel frees programs and maps after a grace period
-    while _kernel_objects() & ours and time.monotonic() < deadline:
+    while kernel_objects() & ours and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _kernel_objects() & ours
+    assert not kernel_objects() & ours
 
 
 def test_two_collectors_see_the_same(watch: Watch) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
 import re
 import time
 from pathlib import Path
 
-from cni_collector.bpf import libbpf
-
 from ..kernel.actors import Puppet, a_netns
+from ..kernel.objects import kernel_objects
 from ..kernel.watching import PATIENCE
 from .loads import Amount, Done, done, work
 from .outcome import Counts, Outcome, count, lost
@@ -51,17 +49,6 @@ def killed(home: Path, kills: int) -> Outcome:
         f"{kills} killed, {attached} of them attached by then; programs, maps and links left: {len(left)}"
     )
     return outcome
-
-
-def kernel_objects() -> set[tuple[str, int]]:
-    """All BPF programs, maps and links in the kernel, by kind and id."""
-    found = set()
-    for kind in ("prog", "map", "link"):
-        get_next = getattr(libbpf(), f"bpf_{kind}_get_next_id")
-        ident = ctypes.c_uint32(0)
-        while not get_next(ident, ctypes.byref(ident)):
-            found.add((kind, ident.value))
-    return found
 
 
 def _held() -> set[tuple[str, int]]:

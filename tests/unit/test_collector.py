@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import mmap
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -182,6 +183,24 @@ def test_a_reader_sleeps_until_there_is_something(session: FakeSession, collecto
     assert reader.seen == [START, ONE, TWO]
     collector.stop()
     assert reader.finish()[-1] == stop_event(2)
+
+
+def test_a_pause_follows_what_emptied_the_ring_and_a_wait_the_pause_in_which_nothing_came(
+    session: FakeSession, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    did: list[object] = []
+
+    def wait() -> None:
+        did.append("wait")
+        collector.stop()
+
+    monkeypatch.setattr(time, "sleep", lambda _: did.append("pause"))
+    monkeypatch.setattr(session, "wait", wait)
+    collector.start()
+    session.script.extend([[ONE], [TWO]])
+    for batch in collector.batches():
+        did.extend(batch)
+    assert did == [START, ONE, TWO, "pause", "wait", "pause", stop_event(2)]
 
 
 def test_a_reader_that_fails_is_unhealthy_and_says_why_each_time(session: FakeSession, collector: Collector) -> None:
