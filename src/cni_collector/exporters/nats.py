@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import threading
 import urllib.parse
@@ -10,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 from nats.aio.client import Client
+from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.js.api import Header
 from nats.js.errors import NoStreamResponseError
@@ -44,13 +46,15 @@ def server_name(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
 
 
-async def connect(client: Client, url: str) -> None:
+async def connect(client: Client, url: str, **options: Any) -> None:
     """Connects, and goes on trying for ever; as does the client later, when the connection breaks."""
 
     async def keep(_error: Exception) -> None:
         pass  # the client has it as `last_error`; printing it is nobody's task
 
-    await client.connect(url, max_reconnect_attempts=-1, connect_timeout=2, reconnect_time_wait=1, error_cb=keep)
+    await client.connect(
+        url, max_reconnect_attempts=-1, connect_timeout=2, reconnect_time_wait=1, error_cb=keep, **options
+    )
 
 
 class _Message(NamedTuple):
@@ -59,11 +63,23 @@ class _Message(NamedTuple):
     payload: bytes
 
 
+def _why_not_stored(answer: asyncio.Future[Any]) -> BaseException | None:
+    if not answer.done():
+        return TimeoutError(f"no answer within {_ANSWER:.0f} s")
+    if answer.cancelled():
+        return ConnectionClosedError()
+    return answer.exception()
+
+
 class NatsExporter:
     """Publishes every event, and waits until the server has stored it.
 
     A message that has to be sent again has the same id, so that the stream keeps it once, if its server has not
     forgotten the id meanwhile (`duplicate_window`, two minutes unless the stream says otherwise).
+
+    The stream has them in their order: a client serves for one connection, as one that reconnects sends what it has
+    buffered before what went with the old connection is sent again; and after a failure one message goes alone, as
+    a server that is coming up may refuse the first and store the next.
 
     Args:
         url: the server's, as `nats://127.0.0.1:4222`; several are separated by commas.
@@ -75,16 +91,32 @@ class NatsExporter:
         self._subject = "cni.unknown."
         self._idents = Idents()
         self._encoder = msgspec.json.Encoder()
-        self._client = Client()
-        self._stream: Any = self._client.jetstream(timeout=_ANSWER)
+        self._url = url
+        self._answers: list[asyncio.Future[Any]] = []
+        self._stores = False
+        """Whether what was sent last was stored."""
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, args=[url], name="nats", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="nats", daemon=True)
         self._thread.start()
 
-    def _run(self, url: str) -> None:
-        self._connecting = self._loop.create_task(connect(self._client, url))
+    def _run(self) -> None:
+        self._connect()
         self._loop.run_forever()
         self._loop.close()
+
+    def _connect(self) -> None:
+        async def closed() -> None:
+            for answer in self._answers:
+                answer.cancel()
+
+        async def connecting(client: Client) -> None:
+            with contextlib.suppress(NatsError, OSError, TimeoutError):  # the client has it as `last_error`
+                await connect(client, self._url, allow_reconnect=False, closed_cb=closed)
+
+        self._client = Client()
+        self._stream: Any = self._client.jetstream(timeout=_ANSWER)
+        self._connecting = self._loop.create_task(connecting(self._client))
+        self._stores = False
 
     def prepare(self, events: list[Event]) -> list[_Message]:
         messages = []
@@ -107,26 +139,36 @@ class NatsExporter:
 
     async def _publish(self, messages: list[_Message]) -> None:
         """Sends what is left of a parcel, and leaves there what was not stored."""
-        await asyncio.wait([self._connecting], timeout=_ANSWER)  # at first
+        if self._connecting.done() and not self._client.is_connected:
+            self._connect()
+        await asyncio.wait([self._connecting], timeout=_ANSWER)
         if not self._client.is_connected:
             reason = self._client.last_error
             raise TimeoutError(f"not connected{f' ({reason})' if reason else ''}")
-        answers = [
-            await self._stream.publish_async(
-                message.subject, message.payload, wait_stall=_ANSWER, headers={Header.MSG_ID: message.ident}
-            )
-            for message in messages
-        ]
-        await asyncio.wait(answers, timeout=_ANSWER)
-        stored = [answer.done() and not answer.exception() for answer in answers]
-        errors = [answer.exception() for answer in answers if answer.done() and answer.exception()]
-        for answer in answers:
-            answer.cancel()
-        messages[:] = [message for message, done in zip(messages, stored, strict=True) if not done]
-        if errors:
-            raise errors[0]
-        if messages:
-            raise TimeoutError(f"no answer within {_ANSWER:.0f} s")
+        while messages:
+            count = len(messages) if self._stores else 1
+            self._stores = False
+            await self._store(messages, count)
+            self._stores = True
+
+    async def _store(self, messages: list[_Message], count: int) -> None:
+        """Sends the first so many, and takes away what was stored."""
+        self._answers.clear()
+        try:
+            for message in messages[:count]:
+                answer = await self._stream.publish_async(
+                    message.subject, message.payload, wait_stall=_ANSWER, headers={Header.MSG_ID: message.ident}
+                )
+                self._answers.append(answer)
+            await asyncio.wait(self._answers, timeout=_ANSWER)
+        finally:
+            errors = [_why_not_stored(answer) for answer in self._answers]
+            for answer in self._answers:
+                answer.cancel()
+            sent = zip(messages, errors, strict=False)
+            messages[: len(errors)] = [message for message, error in sent if error]
+        for error in filter(None, errors):
+            raise error
 
     async def _disconnect(self) -> None:
         self._connecting.cancel()
