@@ -34,6 +34,7 @@ tracepoint:syscalls:sys_exit_unshare /@before[tid]/ {
 }
 """
 OURS: Final = "cni-collector"
+ROOT: Final = Path(__file__).parents[1]
 NAIVE: Final = Path(__file__).with_name("naive")
 
 
@@ -50,14 +51,14 @@ class Tracer(Protocol):
 
 
 class Watch:
-    """`cni-collector watch -o json`."""
+    """`cni-collector watch -o json`, of an installation that has nothing else, as pip makes it."""
 
     def __init__(self, name: str = OURS, options: Sequence[str] = ()) -> None:
         self.name = name
         self._options = options
 
     def process(self, load_pid: int = 0) -> Process:
-        command = [sys.executable, "-m", "cni_collector", "watch", "-o", "json", *self._options]
+        command = [str(_install()), "watch", "-o", "json", *self._options]
         counted = b'"pid":%d,"tid":%d,' % (load_pid, load_pid) if load_pid else b"\n"
         return Process(command, b'"type":"collector_start"', counted)
 
@@ -98,6 +99,17 @@ class Naive:
 
     def lost(self, ended: Process) -> int:
         return ended.lost
+
+
+@functools.cache
+def _install() -> Path:
+    """The command, installed anew in each run: what developers have beside it, Python would import, too."""
+    home = Path(tempfile.mkdtemp(prefix="installed-"))
+    atexit.register(shutil.rmtree, home)
+    subprocess.run([sys.executable, "-m", "venv", home], check=True)
+    pip = [home / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, ROOT], check=True)
+    return home / "bin/cni-collector"
 
 
 def _counted(load_pid: int) -> bytes:
