@@ -107,8 +107,8 @@ def _install() -> Path:
     home = Path(tempfile.mkdtemp(prefix="installed-"))
     atexit.register(shutil.rmtree, home)
     subprocess.run([sys.executable, "-m", "venv", home], check=True)
-    pip = [home / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, ROOT], check=True)
+    pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([home / "bin/python", *pip, ROOT], check=True)
     return home / "bin/cni-collector"
 
 

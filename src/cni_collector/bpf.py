@@ -5,6 +5,7 @@ Only functions of libbpf 1.0 are used. libbpf is looked up when an object is ope
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import functools
@@ -133,6 +134,12 @@ def _perf_is_restricted() -> bool:
 def possible_cpus() -> int:
     """How many CPUs this machine can ever have: the number of slots in per-CPU counters."""
     return int(libbpf().libbpf_num_possible_cpus())
+
+
+def _give_back() -> None:
+    """Returns to the system what libbpf has freed, the types of the whole kernel: glibc would keep these 11 MB."""
+    with contextlib.suppress(AttributeError):  # there is a libc without it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Link:
@@ -393,6 +400,7 @@ class Object:
         with _Log() as log:
             failed = libbpf().bpf_object__load(self._handle)
         if not failed:
+            _give_back()
             return
         if -failed in (errno.EPERM, errno.EACCES) and (missing := missing_capabilities()):
             raise PrivilegeError(

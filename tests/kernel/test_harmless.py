@@ -9,7 +9,7 @@ import time
 
 from .actors import a_life, a_netns
 from .objects import kernel_objects
-from .watching import PATIENCE, Watch, watching
+from .watching import PATIENCE, TIER, Watch, watching
 
 
 def test_it_pins_nothing(watch: Watch) -> None:
@@ -32,6 +32,25 @@ def test_a_killed_watch_leaves_nothing() -> None:
     while kernel_objects() & ours and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not kernel_objects() & ours
+
+
+def test_memory_that_loading_took_is_given_back() -> None:
+    """Of the types of the whole kernel, that libbpf reads: the C library would keep what was freed since."""
+    program = f"""
+import ctypes
+from cni_collector import Collector
+
+def resident():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+
+with Collector(tier={TIER!r}):
+    before = resident()
+    ctypes.CDLL(None).malloc_trim(0)
+    print(before - resident())
+"""
+    kept = subprocess.check_output([sys.executable, "-c", program], text=True)
+    assert int(kept) < 2048  # KiB
 
 
 def test_two_collectors_see_the_same(watch: Watch) -> None:
