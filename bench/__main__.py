@@ -25,7 +25,7 @@ PARTS = ["rightness", "reading", "live", "latency", "idle", "startup", "storm", 
 @click.command()
 @click.option("--idle", "idle_seconds", default=60.0, show_default=True, metavar="SECONDS", help="How long to idle.")
 @click.option(
-    "--live", "live_seconds", default=5.0, show_default=True, metavar="SECONDS", help="How long a paced run is."
+    "--live", "live_seconds", default=3.0, show_default=True, metavar="SECONDS", help="How long a paced run is."
 )
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(min=1), help="Of paced runs and storms.")
 @click.option(

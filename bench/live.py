@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final, NamedTuple
 
+from .awake import awake
 from .load import EVENLY, Done, load
 from .process import Memory
 from .table import Figures, Row, row_of
@@ -21,12 +23,17 @@ class Pace(NamedTuple):
     """Microseconds of CPU an event."""
     share: float | None = None
     """Of what each of the others takes."""
+    asleep: bool = False
+    """Whether CPUs sleep that have nothing to do."""
 
 
 PACES: Final = (
     Pace("at 1,000 events/s", 1_000),
+    Pace("at 1,000 events/s, CPUs asleep between", 1_000, asleep=True),
     Pace("at 10,000 events/s", 10_000, share=1 / 3),
+    Pace("at 10,000 events/s, CPUs asleep between", 10_000, share=1 / 3, asleep=True),
     Pace("at 10,000 events/s in bursts of 50", 10_000, 0.005, share=1 / 3),
+    Pace("at 10,000 events/s in bursts of 50, CPUs asleep between", 10_000, 0.005, share=1 / 3, asleep=True),
     Pace("at 100,000 events/s", 100_000, cpu_us=1.3, share=1 / 3),
 )
 """The highest rate last: memory is that after it."""
@@ -74,7 +81,7 @@ def rows(tracers: list[Tracer], seconds: float, repeats: int) -> list[Row]:
 
 
 def _run(tracer: Tracer, pace: Pace, seconds: float) -> _Run:
-    with load() as busy:
+    with load() as busy, contextlib.nullcontext() if pace.asleep else awake():
         with tracer.process(busy.pid) as process:
             before = process.cpu_ns()
             done = busy.run(int(pace.rate / 2 * seconds), pace.rate // 2, pace.burst_seconds)
