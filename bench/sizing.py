@@ -14,6 +14,7 @@ from tests.destinations.nats import NatsServer
 from tests.destinations.receiver import Receiver
 from tests.destinations.running import free_port
 
+from .awake import awake
 from .load import load
 from .process import Process
 from .table import aligned
@@ -39,7 +40,7 @@ def main() -> None:
         home = Path(directory)
         for name in ("nats", "otlp"):
             (home / name).mkdir()
-        with NatsServer(home / "nats") as nats, Receiver(home / "otlp") as otlp:
+        with NatsServer(home / "nats") as nats, Receiver(home / "otlp") as otlp, awake():
             nats.add_stream()
             destinations = {
                 "stdout alone": [],
