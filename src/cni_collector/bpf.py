@@ -136,7 +136,7 @@ def possible_cpus() -> int:
     return int(libbpf().libbpf_num_possible_cpus())
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Returns to the system what libbpf has freed, the types of the whole kernel: glibc would keep these 11 MB."""
     with contextlib.suppress(AttributeError):  # there is a libc without it
         ctypes.CDLL(None).malloc_trim(0)
@@ -400,7 +400,6 @@ class Object:
         with _Log() as log:
             failed = libbpf().bpf_object__load(self._handle)
         if not failed:
-            _give_back()
             return
         if -failed in (errno.EPERM, errno.EACCES) and (missing := missing_capabilities()):
             raise PrivilegeError(

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from . import tiers
+from .bpf import give_back
 from .events import (
     CniStart,
     CollectorStart,
@@ -119,6 +120,7 @@ class Session:
             self._namespaces.where = functools.partial(place_of, loaded)
             self.opening = self._open(wanted)
             self._opened = opened.pop_all()
+        give_back()
 
     def _open(self, wanted: EventTypes) -> list[Event]:
         """Takes stock of what exists. From then on destructions are reported, those meanwhile included."""

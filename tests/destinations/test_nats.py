@@ -88,13 +88,14 @@ def test_a_server_that_is_killed_amid_many_events(server: NatsServer, tmp_path: 
     """No event overtakes those that went with the connection, or that came before the server had found its stream."""
     path = tmp_path / "events.json"
     with watch_into(path, "--nats", server.url, "--node", NODE):
-        lives = subprocess.Popen(["sh", "-c", "while unshare --net true; do :; done"])
-        for _ in range(10):
-            _wait_for_more(server)
-            server.kill()
-            server.start()
-        lives.kill()
-        lives.wait()
+        with subprocess.Popen(["sh", "-c", "while unshare --net true; do :; done"]) as lives:
+            try:
+                for _ in range(10):
+                    _wait_for_more(server)
+                    server.kill()
+                    server.start()
+            finally:
+                lives.kill()
         until(lambda: server.count() >= len(read_events(path)))
     _compare(server, path)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import threading
 import urllib.parse
@@ -47,7 +46,7 @@ def server_name(url: str) -> str:
 
 
 async def connect(client: Client, url: str, **options: Any) -> None:
-    """Connects, and goes on trying for ever; as does the client later, when the connection breaks."""
+    """Connects, and goes on trying for ever; as does the client later, unless it may not reconnect."""
 
     async def keep(_error: Exception) -> None:
         pass  # the client has it as `last_error`; printing it is nobody's task
@@ -92,9 +91,6 @@ class NatsExporter:
         self._idents = Idents()
         self._encoder = msgspec.json.Encoder()
         self._url = url
-        self._answers: list[asyncio.Future[Any]] = []
-        self._stores = False
-        """Whether what was sent last was stored."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="nats", daemon=True)
         self._thread.start()
@@ -105,18 +101,25 @@ class NatsExporter:
         self._loop.close()
 
     def _connect(self) -> None:
-        async def closed() -> None:
-            for answer in self._answers:
+        client = Client()
+        answers: list[asyncio.Future[Any]] = []
+
+        async def closed() -> None:  # perhaps when the next connection is there already
+            for answer in answers:
                 answer.cancel()
 
-        async def connecting(client: Client) -> None:
-            with contextlib.suppress(NatsError, OSError, TimeoutError):  # the client has it as `last_error`
+        async def connecting() -> None:
+            try:
                 await connect(client, self._url, allow_reconnect=False, closed_cb=closed)
+            except (NatsError, OSError, TimeoutError):  # the client has it as `last_error`
+                await client.close()
 
-        self._client = Client()
-        self._stream: Any = self._client.jetstream(timeout=_ANSWER)
-        self._connecting = self._loop.create_task(connecting(self._client))
+        self._client = client
+        self._stream: Any = client.jetstream(timeout=_ANSWER)
+        self._connecting = self._loop.create_task(connecting())
+        self._answers = answers
         self._stores = False
+        """Whether what was sent last was stored."""
 
     def prepare(self, events: list[Event]) -> list[_Message]:
         messages = []
@@ -167,8 +170,8 @@ class NatsExporter:
                 answer.cancel()
             sent = zip(messages, errors, strict=False)
             messages[: len(errors)] = [message for message, error in sent if error]
-        for error in filter(None, errors):
-            raise error
+        if failed := next(filter(None, errors), None):
+            raise failed
 
     async def _disconnect(self) -> None:
         self._connecting.cancel()
