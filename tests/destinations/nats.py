@@ -51,10 +51,10 @@ class NatsServer(Server):
     def _config(self) -> Path:
         return self._home / "nats.conf"
 
-    def configure(self, store: int) -> None:
-        """Says what it may store, from its next start on."""
+    def configure(self, store: int, more: str = "") -> None:
+        """Says what it may store, and other settings, from its next start on."""
         self._config.write_text(
-            f'listen: "{self._listen}"\njetstream {{ store_dir: "{self._home}", max_file_store: {store} }}\n'
+            f'listen: "{self._listen}"\njetstream {{ store_dir: "{self._home}", max_file_store: {store} }}\n{more}'
         )
 
     def start(self) -> None:

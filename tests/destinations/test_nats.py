@@ -118,6 +118,30 @@ def test_a_server_that_is_not_there_at_first(tmp_path: Path, plugin: Path) -> No
             _compare(server, path)
 
 
+def test_a_server_that_refuses(tmp_path: Path) -> None:
+    """It is asked again and again; no try leaves a socket."""
+    (tmp_path / "nats").mkdir()
+    server = NatsServer(tmp_path / "nats")
+    server.configure(1 << 30, 'authorization { token: "secret" }')
+    with server, watch_into(tmp_path / "events.json", "--nats", server.url) as running:
+        assert running.stderr
+        while "Authorization Violation" not in running.stderr.readline():
+            pass
+        before = _open_descriptors(running.pid)
+        time.sleep(4)  # some five tries
+        assert _open_descriptors(running.pid) <= before
+
+
+def _open_descriptors(pid: int) -> int:
+    """But for those of a moment."""
+
+    def count() -> int:
+        time.sleep(0.05)
+        return len(os.listdir(f"/proc/{pid}/fd"))
+
+    return min(count() for _ in range(10))
+
+
 def test_a_server_that_is_cut_off(tmp_path: Path, plugin: Path) -> None:
     """Server and collector each in a network namespace; the wire between them is unplugged for a while."""
     path = tmp_path / "events.json"
