@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUDO = $(if $(filter 0,$(shell id -u)),,$(or $(shell command -v sudo),$(error this needs root: run it as root, or install sudo)))
 
-OBJECT := src/cni_collector/cni.bpf.o
+OBJECT := src/cni_collector/kernel/cni.bpf.o
 BPF := $(wildcard bpf/*.h bpf/*.c)
 NAIVE := $(wildcard bench/naive/*.h bench/naive/*.c)
 CLANG ?= clang-14
@@ -53,7 +53,7 @@ bpf: packages-bpf ## rebuild the BPF object
 		--remove-section=.rel.BTF $(OBJECT)
 
 bpf-check: ## rebuild the BPF object elsewhere, and compare it with the committed one
-	rm -rf build && mkdir -p build/elsewhere/src/cni_collector
+	rm -rf build && mkdir -p build/elsewhere/src/cni_collector/kernel
 	cp -r Makefile bpf tools build/elsewhere
 	$(MAKE) -C build/elsewhere bpf
 	cmp $(OBJECT) build/elsewhere/$(OBJECT)

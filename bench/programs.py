@@ -8,10 +8,10 @@ import struct
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from tests.kernel.actors import a_life
+from tests.support.actors import a_life
 
 from cni_collector import Collector
-from cni_collector.bpf import libbpf
+from cni_collector.kernel.libbpf import libbpf
 
 from .load import load
 from .table import Figures, Row, ours

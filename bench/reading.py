@@ -12,9 +12,9 @@ from unittest import mock
 import msgspec
 
 from cni_collector import Collector, Event, Netns, NetnsEnter
-from cni_collector.record import SLOT
-from cni_collector.ring import LibbpfRing, MappedRing
-from cni_collector.session import CHUNK
+from cni_collector.kernel.ring import LibbpfRing, MappedRing
+from cni_collector.stream.decoder import SLOT
+from cni_collector.stream.session import CHUNK
 
 from .load import load
 from .table import Figures, Row, ours
@@ -74,7 +74,7 @@ class _Filled:
         self._encoder = msgspec.json.Encoder()
 
     def __enter__(self) -> _Filled:
-        with mock.patch("cni_collector.session.reader", _READERS[self._reader]):
+        with mock.patch("cni_collector.stream.session.reader", _READERS[self._reader]):
             self._collector.start()
         self._batches: Iterator[list[Event]] = self._collector.batches()
         next(self._batches)

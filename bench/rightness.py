@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import msgspec
-from tests.kernel.actors import (
+from tests.support.actors import (
     CLONE_NEWNET,
     CLONE_NEWUTS,
     NOBODY,

@@ -37,7 +37,7 @@ from .events import (
     json_schema,
 )
 from .registry import available, create
-from .session import Stats
+from .stream.session import Stats
 from .version import VERSION as __version__
 
 __all__ = [

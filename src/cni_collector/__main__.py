@@ -1,5 +1,5 @@
 """`python -m cni_collector`."""
 
-from .cli import run
+from .cli.main import run
 
 run()

@@ -12,8 +12,8 @@ from typing import Final, Self
 
 from .errors import ClosedError, CollectorError
 from .events import Event, type_name
-from .hooks import ALL
-from .session import Session, Stats
+from .kernel.hooks import ALL
+from .stream.session import Session, Stats
 
 RING_BYTES: Final = 4 << 20
 """Default size of the ring buffer: room for some 37,000 events while the reader is away."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import urllib.request
 
-from ..kernel.actors import CLONE_NEWNET, act, setns
-from ..kernel.watching import PATIENCE
+from ..support.actors import CLONE_NEWNET, act, setns
+from ..support.watch import PATIENCE
 
 
 def page(pid: int, port: int = 9464) -> list[str]:

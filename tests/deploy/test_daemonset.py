@@ -17,11 +17,11 @@ import pytest
 from cni_collector import CniEnd, CniStart, NetnsDestroy, NetnsFound, Pod
 from cni_collector.cli.exports import FLUSH
 
-from ..kernel.actors import CLONE_NEWNET, NOBODY, act, execute, inum, setns
-from ..kernel.actors import cookie as own_cookie
-from ..kernel.watching import PATIENCE, Scene, Watch
 from ..runtimes.plugins import RESULTS
 from ..runtimes.podman import Podman
+from ..support.actors import CLONE_NEWNET, NOBODY, act, execute, inum, setns
+from ..support.actors import cookie as own_cookie
+from ..support.watch import PATIENCE, Scene, Watch
 from .identity import ORDINARY, Identity, identity_of
 from .in_podman import options
 from .manifests import BASE, variants

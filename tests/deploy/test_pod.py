@@ -13,9 +13,9 @@ import pytest
 from cni_collector import CniStart, CollectorStop, NetnsDestroy
 from cni_collector.cli.exports import FLUSH
 
-from ..kernel.watching import Watch
 from ..runtimes.containerd import Containerd
 from ..runtimes.podman import Podman
+from ..support.watch import Watch
 from .identity import ORDINARY, identity_of
 from .in_cri import config
 from .manifests import BASE

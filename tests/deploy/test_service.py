@@ -14,8 +14,8 @@ import pytest
 
 from cni_collector import CollectorStop, NetnsFound
 
-from ..kernel.watching import PATIENCE, Watch
 from ..runtimes.podman import Podman
+from ..support.watch import PATIENCE, Watch
 from .building import build_systemd
 from .identity import ORDINARY, identity_of
 

@@ -24,9 +24,9 @@ import click
 from cni_collector import CniStart, Event
 from cni_collector.exporters.nats import node_of
 
-from ..kernel.actors import CLONE_NEWNET, a_life, a_netns, act, refused, setns, storm
-from ..kernel.watching import PATIENCE
 from ..runtimes.containerd import Containerd
+from ..support.actors import CLONE_NEWNET, a_life, a_netns, act, refused, setns, storm
+from ..support.watch import PATIENCE
 from .nats import NatsServer
 from .prometheus import PrometheusServer
 from .receiver import Receiver, values

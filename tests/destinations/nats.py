@@ -15,8 +15,8 @@ import nats
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DiscardPolicy, StorageType, StreamConfig
 
-from ..kernel.actors import CLONE_NEWNET, setns
-from ..kernel.watching import PATIENCE
+from ..support.actors import CLONE_NEWNET, setns
+from ..support.watch import PATIENCE
 from .running import Server, free_port
 
 STREAM = "cni"

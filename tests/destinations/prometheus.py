@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from ..kernel.watching import PATIENCE
+from ..support.watch import PATIENCE
 from .running import Server, free_port
 
 

@@ -17,8 +17,8 @@ import msgspec
 
 from cni_collector import AnyEvent, Event
 
-from ..kernel.actors import execute, reap
-from ..kernel.watching import PATIENCE
+from ..support.actors import execute, reap
+from ..support.watch import PATIENCE
 
 
 def until(wanted: Callable[[], bool]) -> None:

@@ -17,8 +17,8 @@ import pytest
 
 from cni_collector import AnyEvent, CniEnd
 
-from ..kernel.actors import a_life
-from ..kernel.watching import PATIENCE
+from ..support.actors import a_life
+from ..support.watch import PATIENCE
 from .nats import NatsServer
 from .running import call, free_port, make_plugin, read_events, until, watch, watch_into
 

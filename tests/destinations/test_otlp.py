@@ -17,8 +17,8 @@ import pytest
 from cni_collector import CniEnd
 from cni_collector.exporters.otlp import nanoseconds
 
-from ..kernel.actors import a_life, execute, reap
-from ..kernel.watching import PATIENCE
+from ..support.actors import a_life, execute, reap
+from ..support.watch import PATIENCE
 from .receiver import Receiver, values
 from .running import call, free_port, make_plugin, read_events, until, watch, watch_into
 

@@ -13,8 +13,8 @@ import pytest
 from cni_collector import CniStart, Collector, Event, Lost, Netns, NetnsCreate
 from cni_collector.exporters.prometheus import PrometheusExporter
 
-from ..kernel.actors import a_life
-from ..kernel.watching import PATIENCE
+from ..support.actors import a_life
+from ..support.watch import PATIENCE
 from .prometheus import PrometheusServer, get
 from .running import call, make_plugin, until, watch
 

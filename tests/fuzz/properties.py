@@ -8,8 +8,8 @@ from typing import Final
 
 import msgspec
 
-from cni_collector.cli.lines import JsonLines, TableLines
 from cni_collector.events import AnyEvent, Event, Pod
+from cni_collector.views.lines import JsonLines, TableLines
 
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z")
 _CONTAINER: Final = re.compile("[0-9a-f]{64}")

@@ -12,13 +12,14 @@ from types import SimpleNamespace
 from typing import Final, NamedTuple
 from unittest import mock
 
-from cni_collector import cni, cni_cache, mounts, snapshot
-from cni_collector.cli.replay import Replay
-from cni_collector.containers import identify
 from cni_collector.errors import CollectorError, LayoutError
 from cni_collector.events import CniCall, CniEnd, CniStart, Event, Netns, Pod
-from cni_collector.record import CGROUP, CNI_END, CNI_START, NETNS_RECORD, TYPES, Decoder, cgroup_path
-from cni_collector.ring import MappedRing
+from cni_collector.identity import cni, cni_cache, mounts
+from cni_collector.identity.cgroups import identify
+from cni_collector.kernel.ring import MappedRing
+from cni_collector.sources.file import Replay
+from cni_collector.stream import snapshot
+from cni_collector.stream.decoder import CGROUP, CNI_END, CNI_START, NETNS_RECORD, TYPES, Decoder, cgroup_path
 
 from ..unit.mountinfo import mount
 from ..unit.records import BOOT

@@ -10,7 +10,7 @@ import pytest
 
 from cni_collector import Collector, CollectorStart
 
-from .watching import TIER, Scene, Watch
+from ..support.watch import TIER, Scene, Watch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,9 +14,9 @@ import pytest
 
 from cni_collector import Collector, NetnsCreate
 
-from .actors import CLONE_NEWNET, a_netns, act, cookie, unmount, unshare
+from ..support.actors import CLONE_NEWNET, a_netns, act, cookie, unmount, unshare
+from ..support.watch import TIER, Scene, Watch
 from .test_snapshot import _list
-from .watching import TIER, Scene, Watch
 
 CONTAINER = "0123456789abcdef" * 4
 POD = str(uuid.UUID(int=7))

@@ -9,8 +9,8 @@ import pytest
 
 from cni_collector import NetnsCreate, NetnsDestroy, NetnsEnter, NetnsExit
 
-from .actors import CLONE_NEWNET, a_netns, act, cookie, inum, setns, unshare
-from .watching import Scene, Watch
+from ..support.actors import CLONE_NEWNET, a_netns, act, cookie, inum, setns, unshare
+from ..support.watch import Scene, Watch
 
 WORKERS = 4
 EACH = 25

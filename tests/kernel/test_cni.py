@@ -15,8 +15,8 @@ import pytest
 
 from cni_collector import CniEnd, CniStart, Event, Pod
 
-from .actors import execute
-from .watching import EMULATED, Watch, watching
+from ..support.actors import execute
+from ..support.watch import EMULATED, Watch, watching
 
 TRUE, SH, SLEEP = (str(shutil.which(name)) for name in ("true", "sh", "sleep"))
 ARGS = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=11111111-2222-3333-4444-555555555555"

@@ -18,11 +18,11 @@ from cni_collector import (
     Event,
     NetnsDestroy,
     NetnsEnterFailed,
-    record,
 )
+from cni_collector.stream import decoder
 
-from .actors import CLONE_NEWNET, a_life, refused, setns
-from .watching import EMULATED, PATIENCE, TIER
+from ..support.actors import CLONE_NEWNET, a_life, refused, setns
+from ..support.watch import EMULATED, PATIENCE, TIER
 
 
 def test_starts_and_stops_leave_nothing_behind() -> None:
@@ -137,7 +137,7 @@ def test_the_first_event_after_the_time_was_set_has_the_new_time(monkeypatch: py
     set_by = [0]
     clock = types.SimpleNamespace(**vars(time))
     clock.time_ns = lambda: time.time_ns() + set_by[0]
-    monkeypatch.setattr(record, "time", clock)
+    monkeypatch.setattr(decoder, "time", clock)
     with Collector(types=["netns_enter_failed"], coalesce=0, tier=TIER) as collector:
         stream = iter(collector.events())
         next(stream)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from cni_collector import Event, NetnsCreate, NetnsEnter, NetnsExit
 
-from .actors import NOBODY, a_netns, reap
-from .watching import Scene, Watch
+from ..support.actors import NOBODY, a_netns, reap
+from ..support.watch import Scene, Watch
 
 
 def _run(*command: str) -> int:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from .actors import (
+from ..support.actors import (
     CLONE_NEWNET,
     CLONE_NEWUSER,
     NOBODY,
@@ -24,7 +24,7 @@ from .actors import (
     unshare,
     unshare_32,
 )
-from .watching import Scene, Watch
+from ..support.watch import Scene, Watch
 
 x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="the second way into the kernel is x86's")
 

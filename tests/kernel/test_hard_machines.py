@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .actors import NOBODY
+from ..support.actors import NOBODY
 
 CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 2, 21, 38, 39
 MINE = {CAP_PERFMON, CAP_BPF}
@@ -119,7 +119,8 @@ def test_an_ordinary_user_with_capabilities(tier: str) -> None:
         _works(_watch(tier, lambda: become_a_user(MINE | {CAP_DAC_READ_SEARCH})))
     # What this user may not read is the interpreter's files, too: the third goes once they are loaded.
     script = (
-        "from cni_collector.tiers import trial; from tests.kernel.test_hard_machines import MINE, set_capabilities; "
+        "from cni_collector.kernel.tiers import trial; "
+        "from tests.kernel.test_hard_machines import MINE, set_capabilities; "
         "set_capabilities(MINE); print(trial('tracepoint'))"
     )
     done = subprocess.run(

@@ -7,9 +7,9 @@ import subprocess
 import sys
 import time
 
-from .actors import a_life, a_netns
-from .objects import kernel_objects
-from .watching import PATIENCE, TIER, Watch, watching
+from ..support.actors import a_life, a_netns
+from ..support.objects import kernel_objects
+from ..support.watch import PATIENCE, TIER, Watch, watching
 
 
 def test_it_pins_nothing(watch: Watch) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from .actors import CLONE_NEWNET, Puppet, a_netns, act, bind_mount, cookie, unmount, unshare
-from .watching import Scene, Watch
+from ..support.actors import CLONE_NEWNET, Puppet, a_netns, act, bind_mount, cookie, unmount, unshare
+from ..support.watch import Scene, Watch
 
 
 def _another_is_destroyed(watch: Watch) -> None:

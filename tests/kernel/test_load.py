@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 from cni_collector import Event, NetnsCreate, NetnsDestroy, NetnsEnter, NetnsExit
 
-from .actors import CLONE_NEWNET, Puppet, cookie, unshare
-from .watching import EMULATED, watching
+from ..support.actors import CLONE_NEWNET, Puppet, cookie, unshare
+from ..support.watch import EMULATED, watching
 
 NAMESPACES = int(os.environ.get("CNI_TEST_NAMESPACES", 1009 if EMULATED else 10_007))
 WORKERS = 3

@@ -7,8 +7,8 @@ import signal
 
 from cni_collector import Collector, Lost, NetnsEnter, NetnsEnterFailed, NetnsExit
 
-from .actors import CLONE_NEWNET, a_netns, act, refused, setns, storm
-from .watching import TIER, Watch
+from ..support.actors import CLONE_NEWNET, a_netns, act, refused, setns, storm
+from ..support.watch import TIER, Watch
 
 PAIRS = 20011
 REFUSALS = 7919

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cni_collector import Lost, NetnsCreateFailed
 
-from .actors import CLONE_NEWNET, NOBODY, Puppet, act, clone, reap, refused
-from .watching import watching
+from ..support.actors import CLONE_NEWNET, NOBODY, Puppet, act, clone, reap, refused
+from ..support.watch import watching
 
 
 def test_refusals_are_told_or_counted_while_many_calls_are_under_way(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from cni_collector import AttachError, Collector, CollectorStart, LoadError, bpf, tiers
+from cni_collector import AttachError, Collector, CollectorStart, LoadError
+from cni_collector.kernel import libbpf as bpf
+from cni_collector.kernel import tiers
 
-from .actors import a_life
+from ..support.actors import a_life
 
 
 def _start(collector: Collector) -> CollectorStart:

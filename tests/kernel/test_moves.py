@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .actors import (
+from ..support.actors import (
     CLONE_NEWNET,
     CLONE_NEWUSER,
     CLONE_NEWUTS,
@@ -22,7 +22,7 @@ from .actors import (
     setns,
     unshare,
 )
-from .watching import Scene, Watch
+from ..support.watch import Scene, Watch
 
 
 def test_unshare_and_back(scene: Scene, watch: Watch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
-from .actors import (
+from ..support.actors import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -19,7 +19,7 @@ from .actors import (
     setns,
     unshare,
 )
-from .watching import Scene, Watch
+from ..support.watch import Scene, Watch
 
 
 def test_namespaces_of_other_kinds(scene: Scene) -> None:

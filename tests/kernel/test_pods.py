@@ -16,7 +16,7 @@ import pytest
 
 from cni_collector import CniStart, Event, NetnsDestroy, NetnsFound, Pod
 
-from .actors import (
+from ..support.actors import (
     CLONE_NEWNET,
     NOBODY,
     Puppet,
@@ -30,7 +30,7 @@ from .actors import (
     unmount,
     unshare,
 )
-from .watching import Watch, watching
+from ..support.watch import Watch, watching
 
 UID = "11111111-2222-3333-4444-555555555555"
 POD = Pod("shop", "web-0", UID)

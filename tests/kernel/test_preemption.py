@@ -12,8 +12,8 @@ from contextlib import ExitStack
 
 from cni_collector import NetnsEnter, NetnsExit
 
-from .actors import Puppet, a_netns, storm
-from .watching import watching
+from ..support.actors import Puppet, a_netns, storm
+from ..support.watch import watching
 
 PAIRS = 5003
 STORMS = 3

@@ -9,15 +9,15 @@ import pytest
 
 from cni_collector import Collector, NetnsEnter, NetnsExit, ring
 
-from .actors import a_netns, act, storm
-from .watching import TIER
+from ..support.actors import a_netns, act, storm
+from ..support.watch import TIER
 
 PAIRS = 1009
 
 
 @pytest.fixture(params=[ring.MappedRing, ring.LibbpfRing])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("cni_collector.session.reader", request.param)
+    monkeypatch.setattr("cni_collector.stream.session.reader", request.param)
     return request.param
 
 

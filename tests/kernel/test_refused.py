@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .actors import (
+from ..support.actors import (
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWUSER,
@@ -22,7 +22,7 @@ from .actors import (
     setns,
     unshare,
 )
-from .watching import Scene
+from ..support.watch import Scene
 
 
 def _an_fd(pid: int) -> int:

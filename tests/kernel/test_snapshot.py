@@ -12,8 +12,8 @@ from pathlib import Path
 
 from cni_collector import NetnsCreate, NetnsDestroy, NetnsFound
 
-from .actors import CLONE_FS, CLONE_NEWNET, Puppet, a_netns, bind_mount, cookie, unmount, unshare
-from .watching import EMULATED, watching
+from ..support.actors import CLONE_FS, CLONE_NEWNET, Puppet, a_netns, bind_mount, cookie, unmount, unshare
+from ..support.watch import EMULATED, watching
 
 
 def _a_mounted_netns(path: Path) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 
-from .actors import CLONE_NEWNET, Puppet, a_netns, act, cookie, setns, unshare
-from .watching import Scene, Watch
+from ..support.actors import CLONE_NEWNET, Puppet, a_netns, act, cookie, setns, unshare
+from ..support.watch import Scene, Watch
 
 
 def test_a_thread_ends_while_its_process_lives(scene: Scene, watch: Watch) -> None:

@@ -14,9 +14,9 @@ import pytest
 import cni_collector
 from cni_collector import CollectorStop, NetnsCreate, NetnsDestroy
 
-from .actors import CLONE_NEWNET, a_life, a_netns, act, refused, setns, storm
-from .reachable import prefix
-from .watching import Scene, Watch, watching
+from ..support.actors import CLONE_NEWNET, a_life, a_netns, act, refused, setns, storm
+from ..support.reachable import prefix
+from ..support.watch import Scene, Watch, watching
 
 
 def test_a_closed_stdout_ends_it_quietly() -> None:
@@ -184,7 +184,7 @@ def test_a_package_in_somebodys_home(tmp_path: Path, owner: str, kept: bool) -> 
 def test_without_privilege_one_clear_sentence() -> None:
     """The interpreter starts as root, since an ordinary user may not be able to reach it."""
     script = (
-        "import os, sys; from cni_collector import cli; os.setgroups([]); os.setuid(65534); "
+        "import os, sys; from cni_collector.cli import main as cli; os.setgroups([]); os.setuid(65534); "
         "sys.argv = ['cni-collector', 'watch']; cli.run()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from cni_collector.hooks import TIERS
+from cni_collector.kernel.hooks import TIERS
 
 from . import kernels, roots
 from .cache import CHECKOUT, folder, say

@@ -10,7 +10,7 @@ import pytest
 
 from cni_collector import CniEnd, CniStart, Event, NetnsCreate, NetnsEnter, NetnsExit, NetnsFound
 
-from ..kernel.watching import Watch, watching
+from ..support.watch import Watch, watching
 from .podman import Podman
 
 Fact = tuple[str, str | None, str | None]

@@ -24,7 +24,7 @@ import pytest
 from cni_collector import CniEnd, CniStart, Event, NetnsCreate, NetnsDestroy, NetnsEnter, NetnsFound
 from cni_collector import Pod as TheirPod
 
-from ..kernel.watching import Watch, watching
+from ..support.watch import Watch, watching
 from .containerd import Containerd, Pod
 from .plugins import Call
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from cni_collector import CniStart, Pod
 
 from ..destinations.running import read_events
-from ..kernel.actors import a_netns, execute, reap
+from ..support.actors import a_netns, execute, reap
+from ..support.recorder import CHECKOUT, Recorder
 from .loads import TRUE, Amount
 from .outcome import Outcome
 from .overflow import beside_a_witness
-from .recorder import CHECKOUT, Recorder
 
 POD = Pod("shop", "web-0")
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..support.recorder import Recorder
 from .loads import Amount
 from .outcome import Outcome
 from .overflow import beside_a_witness
-from .recorder import Recorder
 
 
 @contextlib.contextmanager

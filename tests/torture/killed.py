@@ -8,12 +8,12 @@ import re
 import time
 from pathlib import Path
 
-from ..kernel.actors import Puppet, a_netns
-from ..kernel.objects import kernel_objects
-from ..kernel.watching import PATIENCE
+from ..support.actors import Puppet, a_netns
+from ..support.objects import kernel_objects
+from ..support.recorder import LARGE, Recorder, mark
+from ..support.watch import PATIENCE
 from .loads import Amount, Done, done, work
 from .outcome import Counts, Outcome, count, lost
-from .recorder import LARGE, Recorder, mark
 
 _ID = re.compile(r"^(prog|map|link)_id:\s*(\d+)$", re.M)
 LONGEST = 0.7

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from cni_collector import Event
 from cni_collector.events import CniCall
 
-from ..kernel.actors import (
+from ..support.actors import (
     CLONE_NEWNET,
     NOBODY,
     Puppet,

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from cni_collector import NetnsCreate, NetnsDestroy, NetnsFound
 
-from ..kernel.actors import CLONE_NEWNET, Puppet, cookie, unshare
+from ..support.actors import CLONE_NEWNET, Puppet, cookie, unshare
+from ..support.recorder import CHECKOUT, LARGE, Recorder
 from .outcome import Outcome, lost
-from .recorder import CHECKOUT, LARGE, Recorder
 
 LEFT = 2 << 30
 """Bytes of memory that are left free."""

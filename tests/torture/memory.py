@@ -13,14 +13,14 @@ from pathlib import Path
 
 from cni_collector import Event
 
-from ..kernel.watching import PATIENCE
+from ..support.recorder import CHECKOUT, LARGE, Recorder, mark, several_marks
+from ..support.watch import PATIENCE
 from . import groups, loads
 from .descriptors import starts
 from .disk import small_disk
 from .loads import Amount, Done
 from .outcome import Outcome, count
 from .overflow import Trouble, weigh
-from .recorder import CHECKOUT, LARGE, Recorder, mark, several_marks
 
 MB = 1 << 20
 _DEATHS = {

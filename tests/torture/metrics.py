@@ -13,12 +13,12 @@ from pathlib import Path
 
 from ..destinations.prometheus import get
 from ..destinations.running import free_port
-from ..kernel.actors import a_netns, execute
+from ..support.actors import a_netns, execute
+from ..support.recorder import CHECKOUT, Recorder
 from . import loads
 from .loads import Amount
 from .outcome import Outcome
 from .overflow import beside_a_witness
-from .recorder import CHECKOUT, Recorder
 
 CALLS = 20
 """Under way when the collector is stopped; all but one of them end while it is."""

@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import sys
 
-from cni_collector import bpf, cli
+from cni_collector.cli import main as cli
+from cni_collector.kernel import libbpf
 
 
 def main() -> None:
     """Sets the sizes, and becomes the command."""
     at = sys.argv.index("watch")
     sizes = dict(word.split("=") for word in sys.argv[1:at])
-    load = bpf.Object.load
+    load = libbpf.Object.load
 
-    def smaller(self: bpf.Object) -> None:
+    def smaller(self: libbpf.Object) -> None:
         for name, entries in sizes.items():
             self.map(name).max_entries = int(entries)
         load(self)
 
-    bpf.Object.load = smaller  # type: ignore[method-assign]
+    libbpf.Object.load = smaller  # type: ignore[method-assign]
     sys.argv[:] = ["cni-collector", *sys.argv[at:]]
     cli.run()
 

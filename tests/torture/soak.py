@@ -17,11 +17,11 @@ from typing import Any
 
 from cni_collector import CniEnd, CniStart, Event, NetnsCreate, NetnsDestroy, NetnsEnter, NetnsExit
 
-from ..kernel.actors import Puppet, a_netns
+from ..support.actors import Puppet, a_netns
+from ..support.recorder import LARGE, Recorder, mark, several_marks
 from .loads import Amount, Done, done, work
 from .outcome import Counts, Outcome
 from .overflow import weigh
-from .recorder import LARGE, Recorder, mark, several_marks
 
 FLAT = 2.0
 """Megabytes by which the median RSS of the last third may be above that of the second; the first third warms up."""

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..support.recorder import Recorder
 from . import groups, loads
 from .loads import Amount
 from .outcome import Outcome
 from .overflow import beside_a_witness
-from .recorder import Recorder
 
 
 def starved(home: Path, percent: int, amount: Amount, *options: str) -> Outcome:

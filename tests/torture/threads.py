@@ -8,9 +8,9 @@ from pathlib import Path
 
 from cni_collector import NetnsEnter, NetnsExit
 
-from ..kernel.actors import CLONE_NEWNET, Puppet, a_netns, setns
+from ..support.actors import CLONE_NEWNET, Puppet, a_netns, setns
+from ..support.recorder import LARGE, Recorder, mark
 from .outcome import Outcome, count, lost
-from .recorder import LARGE, Recorder, mark
 
 STACK = 64 << 10
 

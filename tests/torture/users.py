@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from cni_collector import CniEnd, CniStart, Event, Pod
-from cni_collector.cni import parse_args
-from cni_collector.containers import identify
+from cni_collector.identity.cgroups import identify
+from cni_collector.identity.cni import parse_args
 
-from ..kernel.actors import (
+from ..runtimes.leftovers import hierarchies, remove_groups
+from ..support.actors import (
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWUSER,
@@ -36,10 +37,9 @@ from ..kernel.actors import (
     unmount,
     unshare,
 )
-from ..runtimes.leftovers import hierarchies, remove_groups
+from ..support.recorder import CHECKOUT, LARGE, Recorder, mark
 from .loads import TRUE
 from .outcome import Counts, Outcome, count, lost
-from .recorder import CHECKOUT, LARGE, Recorder, mark
 
 POD: Final = Pod("shop", "web-0", str(uuid.UUID(int=1)))
 _ARGS: Final = f"K8S_POD_NAMESPACE={POD.namespace};K8S_POD_NAME={POD.name};K8S_POD_UID={POD.uid}".encode()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from cni_collector import collector, mounts
+from cni_collector import collector
+from cni_collector.identity import mounts
 
 from .fake_session import FakeSession
 from .mountinfo import ROOT

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 from cni_collector.events import CollectorStart, CollectorStop, Event
-from cni_collector.session import Stats
+from cni_collector.stream.session import Stats
 
 
 class FakeSession:
-    """Stands in for `cni_collector.session.Session`.
+    """Stands in for `cni_collector.stream.session.Session`.
 
     Attributes:
         script: what each reading gives: a batch, an error to raise, or a function that gives the batch.

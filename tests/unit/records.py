@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cni_collector.record import Decoder
+from cni_collector.stream.decoder import Decoder
 
 NETNS = struct.Struct("@BBHIQQQIIIIIIQIIQQ16s")
 NETNS_FIELDS = (

@@ -18,11 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_collector import cli
-from cni_collector.cli import lines as forms
-from cni_collector.cli.filters import Filters, first
-from cni_collector.cli.table import Column, printable, row
-from cni_collector.cni import Running
+from cni_collector.cli import main as cli
 from cni_collector.errors import AttachError, CollectorError, LoadError, PrivilegeError
 from cni_collector.events import (
     AnyEvent,
@@ -40,9 +36,13 @@ from cni_collector.events import (
     NetnsEnterFailed,
     Pod,
 )
-from cni_collector.hooks import ALL, TIERS
-from cni_collector.snapshot import Found
+from cni_collector.identity.cni import Running
+from cni_collector.kernel.hooks import ALL, TIERS
+from cni_collector.stream.snapshot import Found
 from cni_collector.version import VERSION
+from cni_collector.views import lines as forms
+from cni_collector.views.filters import Filters, first
+from cni_collector.views.table import Column, printable, row
 
 from .fake_session import FakeSession
 

@@ -19,8 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_collector import cni, cni_cache
-from cni_collector.cni import (
+from cni_collector.events import CniEnd, CniStart, Event, Netns, Pod
+from cni_collector.identity import cni, cni_cache
+from cni_collector.identity.cni import (
     Calls,
     Running,
     parse_args,
@@ -28,8 +29,7 @@ from cni_collector.cni import (
     read_environment,
     running_calls,
 )
-from cni_collector.events import CniEnd, CniStart, Event, Netns, Pod
-from cni_collector.namespaces import Namespaces
+from cni_collector.identity.namespaces import Namespaces
 
 UID = "11111111-2222-3333-4444-555555555555"
 PAIRS = ("IgnoreUnknown=1", "K8S_POD_NAMESPACE=shop", "K8S_POD_NAME=web-0", f"K8S_POD_UID={UID}")

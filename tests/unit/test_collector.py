@@ -15,7 +15,7 @@ from cni_collector import Collector
 from cni_collector.collector import RING_BYTES
 from cni_collector.errors import ClosedError, CollectorError, LayoutError, UnsupportedError
 from cni_collector.events import CollectorStart, CollectorStop, Event, NetnsCreate, NetnsDestroy
-from cni_collector.hooks import ALL
+from cni_collector.kernel.hooks import ALL
 
 from .fake_session import FakeSession
 

@@ -8,8 +8,9 @@ import struct
 
 import pytest
 
-from cni_collector import hooks, record, tiers
 from cni_collector.events import type_name
+from cni_collector.kernel import hooks, tiers
+from cni_collector.stream import decoder as record
 
 from .btf import Btf, Field, programs
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_collector.mounts import Mount, MountWatch, mounted, parse, real_path
+from cni_collector.identity.mounts import Mount, MountWatch, mounted, parse, real_path
 
 from .mountinfo import ROOT, mount
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_collector import namespaces
 from cni_collector.events import Netns, Pod
-from cni_collector.mounts import MountWatch
-from cni_collector.namespaces import Namespaces
+from cni_collector.identity import namespaces
+from cni_collector.identity.mounts import MountWatch
+from cni_collector.identity.namespaces import Namespaces
 
 from .mountinfo import ROOT, mount
 

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from cni_collector import Collector, LoadError, PrivilegeError, UnsupportedError, bpf, hooks, tiers
+from cni_collector import Collector, LoadError, PrivilegeError, UnsupportedError
 from cni_collector.errors import CollectorError
+from cni_collector.kernel import hooks, tiers
+from cni_collector.kernel import libbpf as bpf
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
 

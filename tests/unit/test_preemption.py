@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_collector import hooks, preemption, tiers
+from cni_collector.kernel import hooks, preemption, tiers
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ import click
 import msgspec
 import pytest
 
-from cni_collector.cli import watch
-from cni_collector.cli.lines import JsonLines, TableLines
-from cni_collector.cli.replay import Replay, moment
+from cni_collector.cli.watch import watch
 from cni_collector.errors import CollectorError
 from cni_collector.events import CollectorStop, Event, Lost, Netns, NetnsDestroy
+from cni_collector.sources.file import Replay, moment
+from cni_collector.views.lines import JsonLines, TableLines
 
 TIME = "2026-01-02T03:04:05.123456789Z"
 A = Netns(4097, 4026532001)

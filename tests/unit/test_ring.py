@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_collector import ring
 from cni_collector.errors import LayoutError
-from cni_collector.ring import MappedRing
+from cni_collector.kernel import ring
+from cni_collector.kernel.ring import MappedRing
 
 PAGE = mmap.PAGESIZE
 BUSY, DISCARD = 1 << 31, 1 << 30

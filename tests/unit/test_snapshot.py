@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from cni_collector import cni_cache
 from cni_collector.events import Netns, NetnsFound, Pod
-from cni_collector.snapshot import Found, take
+from cni_collector.identity import cni_cache
+from cni_collector.stream.snapshot import Found, take
 
 from .mountinfo import ROOT, mount
 from .records import cgroup_record, decoder, netns_record

@@ -7,8 +7,8 @@ import sys
 import click
 
 from ..errors import CollectorError
-from ..hooks import TIERS, Hook
-from ..tiers import preference, probe, trial
+from ..kernel.hooks import TIERS, Hook
+from ..kernel.tiers import preference, probe, trial
 
 
 @click.command()

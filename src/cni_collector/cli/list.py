@@ -7,11 +7,11 @@ import posixpath
 import click
 import msgspec
 
-from ..cni import running_calls
 from ..events import Pod
-from ..snapshot import Found, existing
-from .lines import DEEPEST, pod_text
-from .table import Column, header, row
+from ..identity.cni import running_calls
+from ..stream.snapshot import Found, existing
+from ..views.lines import DEEPEST, pod_text
+from ..views.table import Column, header, row
 
 _COLUMNS = (
     Column("COOKIE", 8),

@@ -15,12 +15,12 @@ import click
 from ..collector import RING_BYTES, Collector
 from ..events import NetnsCreateFailed, NetnsEnterFailed, type_name
 from ..exporters.relay import QUEUE
-from ..hooks import ALL, CNI_EVENTS, TIERS
+from ..kernel.hooks import ALL, CNI_EVENTS, TIERS
 from ..privileges import drop
+from ..sources.file import Source, moment, replay
+from ..views.filters import ALWAYS, Filters, PodName, container_prefixes, first, pod_names
+from ..views.lines import JsonLines, Lines, TableLines
 from .exports import Exports, listen_address
-from .filters import ALWAYS, Filters, PodName, container_prefixes, first, pod_names
-from .lines import JsonLines, Lines, TableLines
-from .replay import Source, moment, replay
 
 _TYPES = sorted(map(type_name, ALL))
 _FAILED = {type_name(kind) for kind in (NetnsCreateFailed, NetnsEnterFailed)}

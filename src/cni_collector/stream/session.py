@@ -15,9 +15,7 @@ from typing import Final
 
 import msgspec
 
-from . import tiers
-from .bpf import give_back
-from .events import (
+from ..events import (
     CniStart,
     CollectorStart,
     CollectorStop,
@@ -29,12 +27,14 @@ from .events import (
     NetnsFound,
     type_name,
 )
-from .hooks import EventTypes
-from .mounts import MountWatch
-from .record import CGROUP, LOST, STATE, STATE_EPOCH, STATE_READY, TYPES, Decoder
-from .ring import Ring, reader
+from ..identity.mounts import MountWatch
+from ..kernel import tiers
+from ..kernel.hooks import EventTypes
+from ..kernel.libbpf import give_back
+from ..kernel.ring import Ring, reader
+from ..version import VERSION
+from .decoder import CGROUP, LOST, STATE, STATE_EPOCH, STATE_READY, TYPES, Decoder
 from .snapshot import boot_id, place_of, take
-from .version import VERSION
 
 SCHEMA: Final = 1
 """Version of the event format."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from cni_collector.bpf import libbpf
+from cni_collector.kernel.libbpf import libbpf
 
 
 def kernel_objects() -> set[tuple[str, int]]:

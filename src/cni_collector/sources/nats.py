@@ -17,7 +17,7 @@ from nats.js.errors import NotFoundError
 from ..errors import CollectorError
 from ..events import Event
 from ..exporters.nats import SUBJECTS, connect, node_of, server_name
-from .parsing import Parser
+from .lines import Parser
 
 _BATCH: Final = 512
 _PATIENCE: Final = 5.0

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from .bpf import Object
-from .cni_cache import cached_pods
-from .errors import AttachError
-from .events import Event, Netns, NetnsFound, Pod
-from .hooks import ALL
-from .mounts import mounted
-from .record import CGROUP, CGROUP_RECORD, NETNS_RECORD, TASK_PLACE, TRACKED, Decoder
-from .tiers import PROBE_RING, open_object
+from ..errors import AttachError
+from ..events import Event, Netns, NetnsFound, Pod
+from ..identity.cni_cache import cached_pods
+from ..identity.mounts import mounted
+from ..kernel.hooks import ALL
+from ..kernel.libbpf import Object
+from ..kernel.tiers import PROBE_RING, open_object
+from .decoder import CGROUP, CGROUP_RECORD, NETNS_RECORD, TASK_PLACE, TRACKED, Decoder
 
 _INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC
 """Its inode number, PROC_PID_INIT_INO of linux/proc_ns.h."""

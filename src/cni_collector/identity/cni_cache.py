@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
+from ..events import Pod
 from .cni import pod_of
-from .events import Pod
 from .mounts import real_path
 
 CACHE: Final = Path("/var/lib/cni/results")

@@ -15,8 +15,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .errors import AttachError, LayoutError, LoadError, LockdownError, PrivilegeError, UnsupportedError
-from .functions import local_name, variant
+from ..errors import AttachError, LayoutError, LoadError, LockdownError, PrivilegeError, UnsupportedError
+from .symbols import local_name, variant
 
 _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 SAMPLE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)

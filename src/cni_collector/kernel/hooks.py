@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from typing import Final, NamedTuple
 
-from .events import (
+from ..events import (
     CniEnd,
     CniStart,
     Event,
@@ -17,7 +17,7 @@ from .events import (
     NetnsExit,
     NetnsFound,
 )
-from .record import TYPES
+from ..stream.decoder import TYPES
 
 EventTypes = frozenset[type[Event]]
 

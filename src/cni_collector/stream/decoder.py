@@ -9,9 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from .cni import Calls
-from .containers import identify
-from .events import (
+from ..events import (
     CniCall,
     CniEnd,
     CniStart,
@@ -25,7 +23,9 @@ from .events import (
     NetnsExit,
     NetnsFound,
 )
-from .namespaces import Namespaces
+from ..identity.cgroups import identify
+from ..identity.cni import Calls
+from ..identity.namespaces import Namespaces
 
 TYPES: Final[tuple[type[Event] | None, ...]] = (
     None,  # a cgroup's path: no event

@@ -14,10 +14,10 @@ import platform
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from .bpf import SAMPLE, Map, libbpf
-from .errors import CollectorError, LayoutError
-from .events import Event
-from .record import SLOT
+from ..errors import CollectorError, LayoutError
+from ..events import Event
+from ..stream.decoder import SLOT
+from .libbpf import SAMPLE, Map, libbpf
 
 Decode = Callable[[bytes | memoryview, int, int], Event | None]
 """Makes an event of `size` bytes at `offset` of a buffer; None where there is none to make."""

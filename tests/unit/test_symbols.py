@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_collector.functions import local_name, variant
+from cni_collector.kernel.symbols import local_name, variant
 
 SYMBOLS = """\
 0000000000000000 T copy_net_ns

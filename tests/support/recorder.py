@@ -15,8 +15,8 @@ import msgspec
 
 from cni_collector import AnyEvent, CollectorStart, CollectorStop, Event, NetnsDestroy, NetnsEnterFailed
 
-from ..kernel import actors
-from ..kernel.watching import PATIENCE, TIER
+from . import actors
+from .watch import PATIENCE, TIER
 
 CHECKOUT: Final = Path(__file__).parents[2]
 MODULE: Final = ("-m", "cni_collector")

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from cni_collector import namespaces, record
 from cni_collector.events import (
     AnyEvent,
     CniEnd,
@@ -28,6 +27,8 @@ from cni_collector.events import (
     NetnsFound,
     Pod,
 )
+from cni_collector.identity import namespaces
+from cni_collector.stream import decoder as record
 
 from .records import BOOT, CGROUP, NETNS, NETNS_FIELDS, cgroup_record, cni_record, decoder, full, netns_record, slot
 

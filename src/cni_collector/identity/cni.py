@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from .events import CniEnd, CniStart, Event, Netns, Pod
+from ..events import CniEnd, CniStart, Event, Netns, Pod
 from .namespaces import Namespaces
 
 _BOUND: Final = 1 << 13

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_collector.containers import identify
+from cni_collector.identity.cgroups import identify
 
 ID = "1f" * 32
 OUTER = "2e" * 32

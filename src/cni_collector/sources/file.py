@@ -13,10 +13,10 @@ from typing import Final, Protocol
 
 import click
 
+from ..cli.exports import NO_NATS
 from ..errors import CollectorError
 from ..events import Event
-from .exports import NO_NATS
-from .parsing import Parser
+from .lines import Parser
 
 _BATCH: Final = 512
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -54,7 +54,7 @@ def replay(source: str, since: str | None) -> Source:
     if not re.match("(nats|tls|wss?)://", source):
         return Replay(source, since)
     try:
-        from .cluster import ClusterStream  # here: it needs an optional part of the package
+        from .nats import ClusterStream  # here: it needs an optional part of the package
     except ImportError:
         raise CollectorError(NO_NATS) from None
     return ClusterStream(source, since)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from .events import Netns, Pod
+from ..events import Netns, Pod
 from .mounts import Mount, MountWatch, real_path
 
 Known = tuple[Netns, str | None, Pod | None]

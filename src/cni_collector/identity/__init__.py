@@ -1,0 +1,1 @@
+"""Whose a namespace is: CNI calls, names, cgroups. Knows no BPF."""

@@ -1,0 +1,1 @@
+"""Joins the two: bytes become events, and identity says whose they are."""

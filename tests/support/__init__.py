@@ -1,0 +1,1 @@
+"""What tests, torture and bench share: a watched collector, a recorded one, and who makes things happen."""
