@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cni_collector import Collector, NetnsEnter, NetnsExit, ring
+from cni_collector import Collector, NetnsEnter, NetnsExit
+from cni_collector.kernel import ring
 
 from ..support.actors import a_netns, act, storm
 from ..support.watch import TIER
