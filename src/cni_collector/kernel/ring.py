@@ -17,7 +17,8 @@ from typing import Final, Protocol
 from ..errors import CollectorError, LayoutError
 from ..events import Event
 from ..stream.decoder import SLOT
-from .libbpf import SAMPLE, Map, libbpf
+from .libbpf import SAMPLE, libbpf
+from .objects import Map
 
 Decode = Callable[[bytes | memoryview, int, int], Event | None]
 """Makes an event of `size` bytes at `offset` of a buffer; None where there is none to make."""

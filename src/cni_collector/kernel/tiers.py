@@ -12,7 +12,8 @@ from typing import Final
 from ..errors import AttachError, CollectorError, LoadError, LockdownError, PrivilegeError, UnsupportedError
 from ..stream.decoder import LOST, TYPES
 from .hooks import ALL, TIERS, EventTypes, Hook
-from .libbpf import Link, Object, Program, possible_cpus
+from .libbpf import possible_cpus
+from .objects import Link, Object, Program
 from .preemption import programs_are_preempted
 
 TRIALS: Final = {"fentry": "cni_fe_cleanup", "kprobe": "cni_kp_cleanup"}

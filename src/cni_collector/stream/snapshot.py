@@ -13,7 +13,7 @@ from ..events import Event, Netns, NetnsFound, Pod
 from ..identity.cni_cache import cached_pods
 from ..identity.mounts import mounted
 from ..kernel.hooks import ALL
-from ..kernel.libbpf import Object
+from ..kernel.objects import Object
 from ..kernel.tiers import PROBE_RING, open_object
 from .decoder import CGROUP, CGROUP_RECORD, NETNS_RECORD, TASK_PLACE, TRACKED, Decoder
 
