@@ -157,8 +157,10 @@ class Lost(Event, frozen=True, gc=False, tag="lost"):
 
     count: int = 0
     by_type: dict[str, int] = {}
-    missed: int | None = None
-    """Runs of hooks that the kernel skipped meanwhile: at most so many facts were not seen at all."""
+    skipped: int | None = None
+    """Runs of BPF programs that the kernel skipped meanwhile: at most so many facts were not seen at all."""
+    unreadable: int | None = None
+    """Processes meanwhile whose environment could not be read: at most so many CNI calls were not seen."""
 
 
 class CollectorStart(Event, frozen=True, gc=False, tag="collector_start"):
@@ -189,8 +191,10 @@ class CollectorStop(Event, frozen=True, gc=False, tag="collector_stop"):
     """How many events about namespaces were delivered."""
     lost: int | None = None
     """How many could not be."""
-    missed: int | None = None
-    """Runs of hooks that the kernel skipped."""
+    skipped: int | None = None
+    """Runs of BPF programs that the kernel skipped."""
+    unreadable: int | None = None
+    """Processes whose environment could not be read."""
 
 
 AnyEvent = Union[

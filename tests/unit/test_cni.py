@@ -291,7 +291,7 @@ def test_a_call_begins_and_ends(calls: Calls) -> None:
     assert calls.end(LATER, STARTED, 123, 0x0100, False) == CniEnd(
         "12:01", **TOLD, **WHO, ppid=1, duration_ns=123, exit_code=1
     )
-    assert calls.unread == 0
+    assert calls.unreadable == 0
 
 
 def test_an_end_whose_beginning_was_lost_tells_what_it_can(calls: Calls) -> None:
@@ -323,7 +323,7 @@ def test_no_process_begins_two_calls(calls: Calls) -> None:
 @pytest.mark.parametrize("variables", [[], ["CNI_ARGS=A=1"], ["CNI_COMMANDS=ADD"]])
 def test_a_process_that_is_asked_for_nothing_is_no_call(calls: Calls, variables: list[str]) -> None:
     assert calls.begin(TASK, HOST, 20, STARTED, text("/bin/sh", *variables), False) is None
-    assert calls.unread == 0
+    assert calls.unreadable == 0
 
 
 def test_an_empty_command_makes_a_call_too(calls: Calls) -> None:
@@ -350,7 +350,7 @@ def test_what_is_missing_comes_from_proc_while_the_process_lives(calls: Calls, s
 def test_a_process_whose_environment_turns_out_to_have_no_command_is_no_call(calls: Calls, spawn: Spawn) -> None:
     pid = spawn(CNI_ARGS=ARGS)
     assert calls.begin(Event("12:00", pid=pid), HOST, 20, started(pid), text("/x"), True) is None
-    assert calls.unread == 0
+    assert calls.unreadable == 0
     assert calls.end(Event("12:01", pid=pid), started(pid), 123, 0, True) is None
 
 
@@ -374,14 +374,14 @@ def test_a_pods_name_that_may_be_cut_is_not_told(calls: Calls) -> None:
 def test_what_nobody_can_tell_is_counted(calls: Calls) -> None:
     assert calls.begin(TASK, HOST, 20, STARTED, text("/x"), True) is None
     assert calls.begin(TASK, HOST, 20, STARTED, text("/x", "CNI_ARGS=A=1"), True) is None
-    assert calls.unread == 2
+    assert calls.unreadable == 2
     assert calls.end(LATER, STARTED, 123, 0, True) is None
 
 
 def test_a_zombie_is_counted_or_told_from_what_the_kernel_saw(calls: Calls, zombie: int) -> None:
     task, when = Event("12:00", pid=zombie), started(zombie)
     assert calls.begin(task, HOST, 20, when, text("/x"), True) is None
-    assert calls.unread == 1
+    assert calls.unreadable == 1
     call = calls.begin(task, HOST, 20, when, text("/x", "CNI_COMMAND=ADD"), True)
     assert call is not None
     assert (call.command, call.environment) == ("ADD", "cut")

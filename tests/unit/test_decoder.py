@@ -369,7 +369,7 @@ def test_paths_are_forgotten_by_generations(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_call_that_makes_no_sense_is_counted(raw: bytes) -> None:
     decode = decoder()
     assert decode.decode(raw, 0, len(raw)) is None
-    assert (decode.undecodable, decode.calls.unread) == (1, 0)
+    assert (decode.undecodable, decode.calls.unreadable) == (1, 0)
 
 
 @given(st.binary(max_size=600).map(lambda raw: raw + b"\0"), st.booleans(), st.integers(0, 2**63))

@@ -48,9 +48,9 @@ OWN: dict[type[Event], tuple[str, str]] = {  # type, and the fields that only it
     NetnsFound: ("netns_found", "members"),
     CniStart: ("cni_start", CALL),
     CniEnd: ("cni_end", f"{CALL} duration_ns exit_code signal"),
-    Lost: ("lost", "count by_type missed"),
+    Lost: ("lost", "count by_type skipped unreadable"),
     CollectorStart: ("collector_start", "schema version boot_id kernel arch tier host_netns missing"),
-    CollectorStop: ("collector_stop", "events lost missed"),
+    CollectorStop: ("collector_stop", "events lost skipped unreadable"),
 }
 NUMBERS = st.integers(1, 2**64 - 1)
 TEXTS = st.binary(min_size=1).map(lambda raw: raw.decode("utf-8", "backslashreplace"))

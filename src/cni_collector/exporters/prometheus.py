@@ -114,7 +114,13 @@ class PrometheusExporter(MetricSource):
         stats = self._collector.stats
         yield _counter("cni_events", "Events that were delivered.", ["type"], stats.received_by_type)
         yield _counter("cni_lost_events", "Events that found no room in the ring buffer.", ["type"], stats.lost_by_type)
-        yield _counter("cni_missed_hooks", "Runs of hooks that the kernel skipped.", [], {"": stats.missed})
+        yield _counter("cni_skipped_runs", "Runs of BPF programs that the kernel skipped.", [], {"": stats.skipped})
+        yield _counter(
+            "cni_unreadable_environments",
+            "Processes whose environment could not be read: they may have been CNI calls.",
+            [],
+            {"": stats.unreadable},
+        )
         yield _counter("cni_undecodable_records", "Records that could not be read.", [], {"": stats.undecodable})
         yield GaugeMetricFamily("cni_netns_alive", "Network namespaces that exist, but for the host's.", self._alive)
         if self._ends_lost:

@@ -156,7 +156,7 @@ class Calls:
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
         self._running: dict[tuple[int, int], CniStart] = {}
-        self.unread = 0
+        self.unreadable = 0
         """Processes whose environment could not be read at all: they may have been calls."""
 
     def begin(self, task: Event, own: Netns | None, when: int, started: int, raw: bytes, cut: bool) -> CniStart | None:
@@ -180,7 +180,7 @@ class Calls:
             variables, source = _complete(task.pid, started, variables)
         fields = parse_environment(variables)
         if "command" not in fields or (task.pid, started) in self._running:
-            self.unread += source == "cut" and "command" not in fields
+            self.unreadable += source == "cut" and "command" not in fields
             return None
         self._namespaces.refresh()
         netns = self._namespaces.at_path(fields["netns_path"], when) if "netns_path" in fields else None

@@ -160,7 +160,7 @@ class Program:
             raise LoadError(f"cannot run {self.name}: {strerror(-failed)}")
         return int(options.result)
 
-    def missed(self) -> int:
+    def skipped(self) -> int:
         """How often the kernel skipped the program since it was loaded, because it was at work on that CPU already."""
         info = ctypes.create_string_buffer(_RECURSION_MISSES + 8)
         size = ctypes.c_uint32(len(info))

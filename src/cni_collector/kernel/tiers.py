@@ -113,9 +113,9 @@ class Attachment:
             self._links.extend(links)
             self._attached.extend(map(self.object.program, hook.programs))
 
-    def missed(self) -> int:
+    def skipped(self) -> int:
         """How many runs of its programs the kernel has skipped."""
-        return sum(map(Program.missed, self._attached))
+        return sum(map(Program.skipped, self._attached))
 
     def detach(self) -> None:
         """Ends the reporting; what was reported stays in the ring."""
