@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from cni_collector import CniEnd, CniStart, NetnsDestroy, NetnsFound, Pod
-from cni_collector.cli.exports import FLUSH
+from cni_collector.exporters.outputs import FLUSH
 
 from ..runtimes.plugins import RESULTS
 from ..runtimes.podman import Podman

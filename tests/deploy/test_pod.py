@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from cni_collector import CniStart, CollectorStop, NetnsDestroy
-from cni_collector.cli.exports import FLUSH
+from cni_collector.exporters.outputs import FLUSH
 
 from ..runtimes.containerd import Containerd
 from ..runtimes.podman import Podman

@@ -418,9 +418,9 @@ def _readable(outcome: Outcome, path: Path) -> None:
     """Each line is JSON, and the table that is made of them has nothing that a terminal would obey."""
     for line in path.read_bytes().splitlines():
         json.loads(line)
-    command = [sys.executable, "-m", "cni_collector", "watch", "--from", str(path), "-o", "table"]
+    command = [sys.executable, "-m", "cni_collector", "replay", str(path), "-o", "table"]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=False)
-    outcome.same("watch --from", (done.returncode, done.stderr), (0, b""))
+    outcome.same("replay", (done.returncode, done.stderr), (0, b""))
     _harmless(outcome, "the table", done.stdout)
 
 

@@ -116,7 +116,7 @@ def reported(session: FakeSession) -> FakeSession:
     return session
 
 
-@pytest.mark.parametrize("command", ["main", "watch", "list", "check"])
+@pytest.mark.parametrize("command", ["main", "watch", "replay", "list", "check"])
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_is_as_pinned(run: Run, command: str, option: str) -> None:
     result = run(*([] if command == "main" else [command]), option)
@@ -160,12 +160,19 @@ def test_version(run: Run) -> None:
         "watch --ring 3",
         "watch --queue 10",
         "watch --since 10m",
-        "watch --from x --since yesterday",
-        "watch --from x --since 10w",
-        "watch --from x --since 99999999999d",
-        "watch --from x --user nobody",
-        "watch --from x --tier fentry",
-        "watch --from x --prometheus :0",
+        "watch --from x",
+        "watch --from x --since 10m",
+        "watch --from nats://127.0.0.1:4222 --user nobody",
+        "replay",
+        "replay x y",
+        "replay x --since yesterday",
+        "replay x --since 10w",
+        "replay x --since 99999999999d",
+        "replay x --user nobody",
+        "replay x --tier fentry",
+        "replay x --prometheus :0",
+        "replay x --cni --failed",
+        "replay x -o none",
         "watch --prometheus 9464",
         "watch --prometheus :99999",
         "list -o xml",
@@ -178,6 +185,13 @@ def test_wrong_usage_exits_with_2_before_anything_is_attached(run: Run, session:
     result = run(*arguments.split())
     assert (result.exit_code, result.stdout, session.arguments) == (2, "", ())
     assert "Error: " in result.stderr
+
+
+@pytest.mark.parametrize("arguments", ["--from file", "--from=nats://127.0.0.1:4222 --since 10m", "--since 10m"])
+def test_the_old_spelling_names_the_new_command(run: Run, session: FakeSession, arguments: str) -> None:
+    result = run("watch", *arguments.split())
+    assert (result.exit_code, result.stdout, session.arguments) == (2, "", ())
+    assert "cni-collector replay SOURCE [--since TIME]" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -455,7 +469,7 @@ def test_filters_by_process_and_namespace(pids: set[int], namespaces: set[int], 
     filters = Filters(frozenset(pids), frozenset(namespaces), frozenset(), ())
     about_none = NetnsCreateFailed(TIME, pid=30)
     events = [START, BY_10, BY_20, about_none, LOST, STOP]
-    assert list(filter(filters.choose, events)) == [START, *chosen, LOST, STOP]
+    assert list(filter(filters.matches, events)) == [START, *chosen, LOST, STOP]
 
 
 PODS = [
@@ -482,7 +496,7 @@ PODS = [
 )
 def test_filters_by_pod(pods: set[tuple[str | None, str]], chosen: list[int]) -> None:
     filters = Filters(frozenset(), frozenset(), frozenset(pods), ())
-    assert list(filter(filters.choose, [START, *PODS, STOP])) == [START, *(PODS[number] for number in chosen), STOP]
+    assert list(filter(filters.matches, [START, *PODS, STOP])) == [START, *(PODS[number] for number in chosen), STOP]
 
 
 CONTAINERS = [
@@ -508,20 +522,20 @@ CONTAINERS = [
 def test_filters_by_container(prefixes: list[str], chosen: list[int]) -> None:
     filters = Filters(frozenset(), frozenset(), frozenset(), tuple(prefixes))
     expected = [START, *(CONTAINERS[number] for number in chosen), LOST]
-    assert list(filter(filters.choose, [START, *CONTAINERS, LOST])) == expected
+    assert list(filter(filters.matches, [START, *CONTAINERS, LOST])) == expected
 
 
 def test_all_filters_must_let_an_event_pass() -> None:
     asked = (frozenset({40}), frozenset({4097}), frozenset({("shop", "web-0")}), ("1f",))
-    assert Filters(*asked).choose(ADD)
+    assert Filters(*asked).matches(ADD)
     for number, other in enumerate((frozenset({41}), frozenset({4098}), frozenset({("shop", "web-1")}), ("2e",))):
-        assert not Filters(*asked[:number], other, *asked[number + 1 :]).choose(ADD)
+        assert not Filters(*asked[:number], other, *asked[number + 1 :]).matches(ADD)
 
 
 def test_without_filters_everything_passes() -> None:
     nothing_asked = Filters(frozenset(), frozenset(), frozenset(), ())
     assert not any(nothing_asked)
-    assert all(map(nothing_asked.choose, [START, BY_10, NetnsCreateFailed(TIME), CniStart(TIME), LOST, STOP]))
+    assert all(map(nothing_asked.matches, [START, BY_10, NetnsCreateFailed(TIME), CniStart(TIME), LOST, STOP]))
 
 
 @pytest.mark.parametrize(
