@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import AttachError, CollectorError, LoadError, LockdownError, PrivilegeError, UnsupportedError
-from ..stream.decoder import LOST, TYPES
 from .hooks import ALL, TIERS, EventTypes, Hook
 from .libbpf import Link, Object, Program, possible_cpus
 from .preemption import programs_are_preempted
+from .wire import LOST, TYPES
 
 TRIALS: Final = {"fentry": "cni_fe_cleanup", "kprobe": "cni_kp_cleanup"}
 """One small program of a tier, to see whether the kernel has such hooks at all."""
