@@ -6,7 +6,7 @@
 #ifndef CNI_FACTS_H
 #define CNI_FACTS_H
 
-/* The parts of a record that are not the task's. */
+/* A fact about a network namespace: the parts of its record that are not the task's. */
 struct fact {
 	__u8 type;
 	__u8 cause;
@@ -47,7 +47,7 @@ static __always_inline void report_task(struct task_struct *task, const struct c
 		return;
 	}
 	describe_fact(fact, record);
-	describe_task(task, &cgroup->key, record);
+	describe_task(task, &cgroup->key, &record->task);
 	bpf_ringbuf_submit(record, 0);
 }
 

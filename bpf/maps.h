@@ -11,6 +11,7 @@ struct cgroup_record scratch;
 
 /* These keep what no map names in the object's BTF, for the layout test. */
 struct netns_record *keep_netns_record;
+struct cni_end_record *keep_cni_end_record;
 enum record_type keep_record_type;
 enum cause keep_cause;
 

@@ -10,7 +10,7 @@
 
 struct space {
 	char chunk[CHUNK];
-	struct cni_record record;
+	struct cni_start_record record;
 };
 
 /* Where cni_exec works: too much for its stack. No two runs of a program share a CPU. */
@@ -198,16 +198,22 @@ static long keep_variables(__u32 index, struct rest *rest)
 __noinline int describe_plugin(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct fact fact = {.type = RECORD_CNI_START, .teardown = task->group_leader->start_boottime};
 	struct cgroup_at cgroup = cgroup_of(task);
 	struct space *space = my_space();
+	struct cni_start_record *record;
+	struct netns own = {};
 
 	if (!space)
 		return 0;
-	netns_here(&fact.other);
+	record = &space->record;
+	netns_here(&own);
 	tell_cgroup(&cgroup);
-	describe_fact(&fact, &space->record.task);
-	describe_task(task, &cgroup.key, &space->record.task);
+	record->type = RECORD_CNI_START;
+	record->own_inum = own.inum;
+	record->time = bpf_ktime_get_boot_ns();
+	record->started = task->group_leader->start_boottime;
+	record->own_cookie = own.cookie;
+	describe_task(task, &cgroup.key, &record->task);
 	return 0;
 }
 
@@ -222,7 +228,7 @@ static __always_inline void plugin_begins(__u32 pid, __u64 started, const char *
 	if (!space)
 		return;
 	describe_plugin();
-	plugin.began = space->record.task.time;
+	plugin.began = space->record.time;
 	if (bpf_map_update_elem(&plugins, &pid, &plugin, BPF_ANY))
 		count_lost(RECORD_CNI_END);
 	space->record.text[0] = 0;
@@ -231,7 +237,7 @@ static __always_inline void plugin_begins(__u32 pid, __u64 started, const char *
 	bpf_loop(1 << 20, keep_variables, rest, 0);
 	space->record.cut = rest->cut || rest->at < rest->end;
 	space->record.length = rest->used;
-	length = offsetof(struct cni_record, text) + rest->used;
+	length = offsetof(struct cni_start_record, text) + rest->used;
 	if (length <= sizeof(space->record) && bpf_ringbuf_output(&ring, &space->record, length, 0))
 		count_lost(RECORD_CNI_START);
 }
@@ -259,7 +265,7 @@ static __always_inline void plugin_ends(struct task_struct *task, struct task_st
 {
 	__u32 pid = task->tgid;
 	struct plugin *found = bpf_map_lookup_elem(&plugins, &pid);
-	struct fact fact = {.type = RECORD_CNI_END};
+	struct cni_end_record *record;
 	struct cgroup_at cgroup;
 	struct plugin plugin;
 
@@ -269,14 +275,24 @@ static __always_inline void plugin_ends(struct task_struct *task, struct task_st
 	/* Two threads that end at once may both find none left: the one that deletes the entry reports. */
 	if (bpf_map_delete_elem(&plugins, &pid) || plugin.started != leader->start_boottime)
 		return;
-	fact.cause = plugin.unsure;
-	fact.error =
-		task->signal->flags & SIGNAL_GROUP_EXIT ? task->signal->group_exit_code : leader->exit_code;
-	fact.lifetime = bpf_ktime_get_boot_ns() - plugin.began;
-	fact.teardown = plugin.started;
+	if (!wanted(RECORD_CNI_END))
+		return;
 	cgroup = cgroup_of(task);
-	if (wanted(RECORD_CNI_END))
-		report_task(leader, &cgroup, &fact);
+	tell_cgroup(&cgroup);
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record) {
+		count_lost(RECORD_CNI_END);
+		return;
+	}
+	record->type = RECORD_CNI_END;
+	record->unsure = plugin.unsure;
+	record->status =
+		task->signal->flags & SIGNAL_GROUP_EXIT ? task->signal->group_exit_code : leader->exit_code;
+	record->time = bpf_ktime_get_boot_ns();
+	record->started = plugin.started;
+	record->duration = record->time - plugin.began;
+	describe_task(leader, &cgroup.key, &record->task);
+	bpf_ringbuf_submit(record, 0);
 }
 
 /* The current thread is ending, and off the count of the living: the last one sees none left. */

@@ -102,7 +102,7 @@ int cni_snapshot(struct bpf_iter__task *ctx)
 	netns_of(task, &fact.subject);
 	cgroup = cgroup_of(task);
 	describe_fact(&fact, &record);
-	describe_task(task, &cgroup.key, &record);
+	describe_task(task, &cgroup.key, &record.task);
 	scratch.id = cgroup.address;
 	used = cgroup_path(&scratch);
 	if (used > CGROUP_NAMES)

@@ -102,15 +102,15 @@ static __always_inline void tell_cgroup(const struct cgroup_at *at)
 }
 
 static __always_inline void describe_task(struct task_struct *task, const struct cgroup_key *cgroup,
-					  struct netns_record *record)
+					  struct task *who)
 {
-	record->pid = task->tgid;
-	record->tid = task->pid;
-	record->ppid = BPF_CORE_READ(task, real_parent, tgid);
-	record->uid = BPF_CORE_READ(task, cred, uid.val);
-	record->cgroup = cgroup->id;
-	record->hierarchy = cgroup->hierarchy;
-	bpf_probe_read_kernel(record->comm, sizeof(record->comm), task->comm);
+	who->pid = task->tgid;
+	who->tid = task->pid;
+	who->ppid = BPF_CORE_READ(task, real_parent, tgid);
+	who->uid = BPF_CORE_READ(task, cred, uid.val);
+	who->cgroup = cgroup->id;
+	who->hierarchy = cgroup->hierarchy;
+	bpf_probe_read_kernel(who->comm, sizeof(who->comm), task->comm);
 }
 
 #endif

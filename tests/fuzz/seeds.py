@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..unit.mountinfo import ROOT, mount
-from ..unit.records import cgroup_record, cni_record, full, netns_record, slot
+from ..unit.records import cgroup_record, cni_end_record, cni_start_record, full, netns_record, slot
 
 HOST: Final = (1, 4026531840)
 BLUE: Final = (4097, 4026532001)
@@ -18,7 +18,7 @@ _Fields = dict[str, Any]
 _IP: Final[_Fields] = {"time": 10**12, "pid": 10, "tid": 11, "ppid": 1, "comm": b"ip", "cgroup": 99, "hierarchy": 5}
 _THERE: Final[_Fields] = {"cookie": BLUE[0], "inum": BLUE[1], "userns": 4026531837}
 _FROM_HOST: Final[_Fields] = {"other_cookie": HOST[0], "other_inum": HOST[1]}
-_BRIDGE: Final[_Fields] = {"time": 10**12, "pid": 20, "tid": 20, "ppid": 10, "comm": b"bridge", "teardown": 5}
+_BRIDGE: Final[_Fields] = {"time": 10**12, "pid": 20, "tid": 20, "ppid": 10, "comm": b"bridge", "started": 5}
 
 _ARGS: Final = b"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=" + _POD
 _VARIABLES: Final = (
@@ -35,10 +35,11 @@ _CREATE, _ENTER, _LEAVE, _DESTROY, _NO_CREATE, _NO_ENTER, _FOUND = (
     netns_record(type=kind, cause=cause, error=error, **_THERE, **_FROM_HOST, **_IP)
     for kind, cause, error in ((1, 1, 0), (2, 2, 0), (3, 3, 0), (4, 0, 0), (5, 1, 28), (6, 3, 1), (7, 0, 0))
 )
-_BEGIN: Final = cni_record(b"/opt/cni/bin/bridge", *_VARIABLES, **_FROM_HOST, **_BRIDGE)
-_END: Final = netns_record(type=9, error=0x0100, lifetime=18_400_000, **_BRIDGE)
-_BEGIN_CUT: Final = cni_record(b"/opt/cni/bin/bridge", *_VARIABLES[:5], cut=1, **(_BRIDGE | {"pid": 21}))
-_END_CUT: Final = netns_record(type=9, cause=1, error=9, lifetime=1, **(_BRIDGE | {"pid": 21}))
+_IN_HOST: Final[_Fields] = {"own_cookie": HOST[0], "own_inum": HOST[1]}
+_BEGIN: Final = cni_start_record(b"/opt/cni/bin/bridge", *_VARIABLES, **_IN_HOST, **_BRIDGE)
+_END: Final = cni_end_record(status=0x0100, duration=18_400_000, **_BRIDGE)
+_BEGIN_CUT: Final = cni_start_record(b"/opt/cni/bin/bridge", *_VARIABLES[:5], cut=1, **(_BRIDGE | {"pid": 21}))
+_END_CUT: Final = cni_end_record(unsure=1, status=9, duration=1, **(_BRIDGE | {"pid": 21}))
 
 RECORDS: Final = [
     b"".join(map(slot, ring))

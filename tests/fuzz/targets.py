@@ -17,9 +17,10 @@ from cni_collector.events import CniCall, CniEnd, CniStart, Event, Netns, Pod
 from cni_collector.identity import cni, cni_cache, mounts
 from cni_collector.identity.cgroups import identify
 from cni_collector.kernel.ring import MappedRing
+from cni_collector.kernel.wire import CGROUP, CNI_END, CNI_START, TYPES
 from cni_collector.sources.file import FileSource
 from cni_collector.stream import snapshot
-from cni_collector.stream.decoder import CGROUP, CNI_END, CNI_START, NETNS_RECORD, TYPES, Decoder, cgroup_path
+from cni_collector.stream.decoder import Decoder, cgroup_path
 
 from ..unit.mountinfo import mount
 from ..unit.records import BOOT
@@ -93,9 +94,6 @@ def _one_by_one(content: bytes, decoder: Decoder) -> tuple[list[Event], int | No
 def _decode(decoder: Decoder, content: bytes, at: int, size: int) -> Event | None:
     """The event of one record: of the type that it says, or it is counted, or it is of a kind that may give none."""
     kind, counted = content[at] if size else None, decoder.undecodable
-    if kind == CGROUP and size == NETNS_RECORD.size:  # no ring holds this: `decode` reads a path, a run has none
-        decoder.decode_run(content[at - HEADER : at + size], [])
-        return None
     event = decoder.decode(memoryview(content), at, size)
     if event:
         assert (type(event), decoder.undecodable) == (TYPES[content[at]], counted)

@@ -50,7 +50,7 @@ def environment(**variables: str) -> list[bytes]:
 
 
 def text(path: str, *variables: str) -> bytes:
-    """The text of a `struct cni_record`: each part closed by NUL."""
+    """The text of a `struct cni_start_record`: each part closed by NUL."""
     return b"".join(part.encode() + b"\0" for part in (path, *variables))
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import AttachError, CollectorError, LoadError, LockdownError, PrivilegeError, UnsupportedError
-from ..stream.decoder import LOST, TYPES
 from .hooks import ALL, TIERS, EventTypes, Hook
 from .libbpf import possible_cpus
 from .objects import Link, Object, Program
 from .preemption import programs_are_preempted
+from .wire import LOST, TYPES
 
 TRIALS: Final = {"fentry": "cni_fe_cleanup", "kprobe": "cni_kp_cleanup"}
 """One small program of a tier, to see whether the kernel has such hooks at all."""

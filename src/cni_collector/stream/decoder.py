@@ -1,4 +1,4 @@
-"""Bytes to events: Python's half of the contract in bpf/record.h."""
+"""Bytes to events."""
 
 from __future__ import annotations
 
@@ -9,64 +9,30 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from ..events import (
-    CniCall,
-    CniEnd,
-    CniStart,
-    Event,
-    Netns,
-    NetnsCreate,
-    NetnsCreateFailed,
-    NetnsDestroy,
-    NetnsEnter,
-    NetnsEnterFailed,
-    NetnsExit,
-    NetnsFound,
-)
+from ..events import CniCall, Event, Netns, NetnsDestroy, NetnsEnter, NetnsExit
 from ..identity.cgroups import identify
 from ..identity.cni import Calls
 from ..identity.namespaces import Namespaces
-
-TYPES: Final[tuple[type[Event] | None, ...]] = (
-    None,  # a cgroup's path: no event
-    NetnsCreate,
-    NetnsEnter,
-    NetnsExit,
-    NetnsDestroy,
-    NetnsCreateFailed,
-    NetnsEnterFailed,
-    NetnsFound,
-    CniStart,
-    CniEnd,
+from ..kernel.wire import (
+    CAUSES,
+    CGROUP,
+    CGROUP_RECORD,
+    CNI_END,
+    CNI_END_RECORD,
+    CNI_START,
+    CNI_START_RECORD,
+    CREATE,
+    DESTROY,
+    ENTER,
+    EXIT,
+    FOUND,
+    NETNS_RECORD,
+    SLOT,
+    TYPES,
 )
-"""`enum record_type`: the class of event for each type of record."""
 
-CREATE, ENTER, EXIT, DESTROY, CREATE_FAILED, ENTER_FAILED, FOUND, CNI_START, CNI_END = range(1, 10)
-CGROUP: Final = 0
-CAUSES: Final = (None, "unshare", "clone", "setns", "exit")
-"""`enum cause`."""
-
-NETNS_RECORD: Final = struct.Struct("=BBHIQQQIIIIII12sIQQ16s")
-"""`struct netns_record`; `cgroup` and `hierarchy` are read as one key of 12 bytes."""
-SLOT: Final = struct.Struct("=I4x" + NETNS_RECORD.format[1:])
-"""A `struct netns_record` as it lies in the ring: the length out of its header, then its fields."""
 _LENGTH: Final = NETNS_RECORD.size.to_bytes(4, sys.byteorder) + bytes(4)
-CGROUP_RECORD: Final = struct.Struct("=BBH4s8s")
-"""`struct cgroup_record` up to its names; `hierarchy` and `id` are read as bytes, being parts of a key."""
-CNI_RECORD: Final = struct.Struct("=II")
-"""`struct cni_record` between its `struct netns_record` and its text: length of that, and whether it is cut."""
-LOST: Final = struct.Struct("=10Q")
-"""`struct lost`."""
-STATE: Final = struct.Struct("=QIII")
-"""`struct state` without its padding."""
-STATE_EPOCH: Final = 12
-STATE_READY: Final = 16
-"""Offsets of the two fields of `struct state` that Python writes."""
-TRACKED: Final = struct.Struct("=QQIIQ")
-"""`struct tracked`."""
-TASK_PLACE: Final = struct.Struct("=QII")
-"""`struct task_place`."""
-
+"""What stands before a record in its slot."""
 _ERRORS: Final = {**errno.errorcode, 35: "EDEADLK", 95: "EOPNOTSUPP", 524: "ENOTSUPP"}
 """Names of errors as the kernel's sources give them, where there are two, or Python has none."""
 _EVENTS: Final = {number: kind for number, kind in enumerate(TYPES) if kind and not issubclass(kind, CniCall)}
@@ -171,35 +137,42 @@ class Decoder:
         Whatever the bytes are, nothing is raised: what makes no sense is counted in `undecodable`.
         """
         record = bytes(buffer[offset : offset + size])
-        if size == NETNS_RECORD.size == len(record) and record[0] != CGROUP:  # paths have any size in a snapshot
-            events: list[Event] = []
-            self.decode_run(_LENGTH + record, events)
-            return events[0] if events else None
         try:
-            if record[:1] == bytes([CNI_START]):
-                return self._call_begins(record)
+            if record[0] in _EVENTS and len(record) == NETNS_RECORD.size:
+                events: list[Event] = []
+                self.decode_run(_LENGTH + record, events)
+                return events[0] if events else None
+            if record[0] == CNI_START:
+                return self._cni_start(record)
+            if record[0] == CNI_END:
+                return self._cni_end(record)
             self._cgroup(record)
         except (ValueError, IndexError, OverflowError, struct.error):
             self.undecodable += 1
         return None
 
-    def _call_begins(self, record: bytes) -> Event | None:
-        """The event of a `struct cni_record`."""
-        head = NETNS_RECORD.size
-        (
-            _, _, _, _, when, _, own_cookie, _, own_inum,
-            pid, tid, ppid, uid, cgroup, _, _, started, comm,
-        ) = NETNS_RECORD.unpack_from(record)  # fmt: skip
-        length, cut = CNI_RECORD.unpack_from(record, head)
-        text = record[head + CNI_RECORD.size :]
+    def _cni_start(self, record: bytes) -> Event | None:
+        """The event of a `struct cni_start_record`."""
+        _, cut, length, own_inum, when, started, own_cookie, *task = CNI_START_RECORD.unpack_from(record)
+        text = record[CNI_START_RECORD.size :]
         if len(text) != length or text[-1:] != b"\0":
-            raise ValueError("no record of a CNI call")
+            raise ValueError("no beginning of a CNI call")
+        return self.calls.begin(
+            self._task(when, *task), self._netns(own_cookie, own_inum), when, started, text, bool(cut)
+        )
+
+    def _cni_end(self, record: bytes) -> Event | None:
+        """The event of a `struct cni_end_record`."""
+        _, unsure, status, *task, when, started, duration = CNI_END_RECORD.unpack(record)
+        return self.calls.end(self._task(when, *task), started, duration, status, bool(unsure))
+
+    def _task(self, when: int, pid: int, tid: int, ppid: int, uid: int, cgroup: bytes, comm: bytes) -> Event:
+        """What a `struct task` says."""
         path, container, pod = self._places[cgroup]
-        task = Event(
+        return Event(
             self.time(when), pid=pid, tid=tid, ppid=ppid, uid=uid, comm=self._comms[comm],
             cgroup=path, container_id=container, pod_uid=pod,
         )  # fmt: skip
-        return self.calls.begin(task, self._netns(own_cookie, own_inum), when, started, text, bool(cut))
 
     def _cgroup(self, record: bytes) -> None:
         kind, level, length, hierarchy, identity = CGROUP_RECORD.unpack_from(record)
@@ -212,7 +185,8 @@ class Decoder:
         """Appends the events of a run of namespaces' records to `events`: what nearly all reading time goes into.
 
         Args:
-            slots: records as they lie in the ring (`SLOT`). The run ends at the first slot that does not hold one.
+            slots: records as they lie in the ring (`SLOT`). The run ends at the first slot that does not hold one; that
+                is for `decode`.
             events: where the events go.
 
         Returns:
@@ -221,13 +195,13 @@ class Decoder:
         comms, places, known, add = self._comms, self._places, self.namespaces.get, events.append
         meet = self.namespaces.meet
         start, prefix = self._second_start, self._second_text
-        before, size, none = len(events), NETNS_RECORD.size, 0
+        before, size, first, last = len(events), NETNS_RECORD.size, CREATE, FOUND
         try:
             for (
                 length, kind, cause, error, userns, when, cookie, other_cookie, inum, other_inum,
-                pid, tid, ppid, uid, cgroup, entered_tid, lifetime, teardown, comm,
+                pid, tid, ppid, uid, cgroup, comm, entered_tid, lifetime, teardown,
             ) in SLOT.iter_unpack(slots):  # fmt: skip
-                if length != size:
+                if length != size or not first <= kind <= last:
                     break
                 rest = when - start
                 if _TENTH <= rest < _SECOND:  # no need to pad it with zeros, which takes as long as all the rest
@@ -256,16 +230,6 @@ class Decoder:
                     )  # fmt: skip
                     if netns:
                         self.namespaces.gone(netns)
-                elif kind == CNI_END:
-                    task = Event(
-                        time, pid=pid, tid=tid, ppid=ppid, uid=uid, comm=comms[comm],
-                        cgroup=path, container_id=container, pod_uid=pod_uid,
-                    )  # fmt: skip
-                    end = self.calls.end(task, teardown, lifetime, error, bool(cause))
-                    if end is None:
-                        none += 1
-                        continue
-                    event = end
                 else:
                     event = _EVENTS[kind](
                         time, netns, other, None, CAUSES[cause], _ERRORS.get(error, str(error)) if error else None,
@@ -275,10 +239,10 @@ class Decoder:
                     if netns and kind in _BIRTHS:
                         self.namespaces.born(netns, when)
                 add(event)
-        except (KeyError, IndexError, ValueError, OverflowError):
+        except (IndexError, ValueError, OverflowError):
             self.undecodable += 1
-            return len(events) - before + none + 1
-        return len(events) - before + none
+            return len(events) - before + 1
+        return len(events) - before
 
     def _netns(self, cookie: int, inum: int) -> Netns | None:
         """A namespace; None for cookie 0."""

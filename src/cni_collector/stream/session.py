@@ -32,8 +32,9 @@ from ..kernel import tiers
 from ..kernel.hooks import EventTypes
 from ..kernel.libbpf import give_back
 from ..kernel.ring import Ring, reader
+from ..kernel.wire import CGROUP, LOST, STATE, STATE_EPOCH, STATE_READY, TYPES
 from ..version import VERSION
-from .decoder import CGROUP, LOST, STATE, STATE_EPOCH, STATE_READY, TYPES, Decoder
+from .decoder import Decoder
 from .snapshot import boot_id, place_of, take
 
 SCHEMA: Final = 2

@@ -15,7 +15,8 @@ from ..identity.mounts import mounted
 from ..kernel.hooks import ALL
 from ..kernel.objects import Object
 from ..kernel.tiers import PROBE_RING, open_object
-from .decoder import CGROUP, CGROUP_RECORD, NETNS_RECORD, TASK_PLACE, TRACKED, Decoder
+from ..kernel.wire import CGROUP, CGROUP_RECORD, NETNS_RECORD, TASK_PLACE, TRACKED
+from .decoder import Decoder
 
 _INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC
 """Its inode number, PROC_PID_INIT_INO of linux/proc_ns.h."""
