@@ -74,21 +74,23 @@ FORMS: Final = [
 ]
 
 _TIME: Final = b'"time":"2026-11-22T17:49:53.128029475Z"'
-_EVENT: Final = _TIME + b',"netns":{"cookie":4097,"inum":4026532001}'
+_EVENT: Final = _TIME + b',"netns":{"cookie":4097,"inum":4026532001},"userns":4026531837'
+_PREV: Final = b',"prev":{"cookie":1,"inum":4026531840}'
 _WHO: Final = b'"pid":20,"tid":21,"ppid":1,"uid":5,"comm":"ip","cgroup":"/demo","name":"/run/netns/blue"'
 _CALL: Final = _EVENT + b"," + _WHO + b',"pod":{"namespace":"shop","name":"web-0"},"command":"ADD","plugin":"/opt/x"'
 LINES: Final = [
-    b'{"type":"netns_create",' + _EVENT + b',"prev":{"cookie":1,"inum":4026531840},"cause":"clone"}\n'
-    b'{"type":"netns_create_failed",' + _TIME + b',"error":"ENOSPC"}\n',
-    b'{"type":"netns_enter",' + _EVENT + b',"prev":{"cookie":1,"inum":4026531840},"cause":"setns",' + _WHO + b"}\n",
-    b'{"type":"netns_exit",' + _EVENT + b"," + _WHO + b',"container_id":"' + _ID + b'","pod_uid":"u","entered_tid":7}',
+    b'{"type":"netns_create",' + _EVENT + _PREV + b',"cause":"clone",' + _WHO + b"}\n"
+    b'{"type":"netns_create_failed",' + _TIME + _PREV + b',"cause":"unshare","error":"ENOSPC",' + _WHO + b"}\n",
+    b'{"type":"netns_enter",' + _EVENT + _PREV + b',"cause":"setns",' + _WHO + b"}\n",
+    b'{"type":"netns_exit",' + _EVENT + b',"cause":"exit",' + _WHO + b',"container_id":"' + _ID + b'","pod_uid":"u",'
+    b'"entered_tid":7}',
     b'{"type":"netns_destroy",' + _EVENT + b',"lifetime_ns":2000000000,"teardown_ns":30000000}\n',
-    b'{"type":"netns_enter_failed",' + _EVENT + b',"error":"EPERM","userns":4026531837}\n',
+    b'{"type":"netns_enter_failed",' + _EVENT + _PREV + b',"cause":"setns","error":"EPERM",' + _WHO + b"}\n",
     b'{"type":"netns_found",' + _EVENT + b',"members":3,"pod":{"uid":"u"}}\n',
     b'{"type":"cni_start",' + _CALL + b',"parent":2,"ifname":"eth0","netns_path":"/x","args":"A=1"}\n'
     b'{"type":"cni_start",' + _CALL + b',"parent":20,"cni_container_id":"abc","environment":"cut"}\n',
     b'{"type":"cni_end",' + _CALL + b',"duration_ns":7,"exit_code":1}\n'
-    b'{"type":"cni_end",' + _TIME + b',"signal":"SIGTERM"}',
+    b'{"type":"cni_end",' + _TIME + b"," + _WHO + b',"duration_ns":7,"signal":"SIGTERM"}',
     b'{"type":"lost",' + _TIME + b',"count":3,"by_type":{"netns_enter":3},"missed":1}\nno event\n\n',
     b'{"type":"collector_start",' + _TIME + b',"schema":1,"version":"0","node":"n","boot_id":"b","kernel":"6.1",'
     b'"arch":"a","tier":"kprobe","host_netns":{"cookie":1,"inum":2},"missing":["exits"]}\n'

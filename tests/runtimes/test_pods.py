@@ -83,7 +83,7 @@ def _compare(events: list[Event], log: list[Call]) -> None:
         assert end.duration_ns > 0
     plugins = {os.path.dirname(call.path) for call in log}
     told = [e.pid for e in events if isinstance(e, CniStart) and os.path.dirname(e.plugin or "") in plugins]
-    assert sorted(told) == sorted(call.pid for call in log)  # type: ignore[type-var]
+    assert sorted(told) == sorted(call.pid for call in log)
 
 
 def _attributed(events: list[Event], cookie: int, pod: Pod) -> list[Event]:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from cni_collector.identity.cni import CniCalls
+from cni_collector.identity.namespaces import Namespaces
 from cni_collector.stream.decoder import Decoder
 
 TASK = "IIIIQI16s"
@@ -26,9 +28,24 @@ CGROUP_SIZE = 2048
 BOOT = 1_000_000_000 * 1_767_323_045  # 2026-01-02T03:04:05Z
 
 
+_USUAL = {"cookie": 4097, "inum": 4026532001, "other_cookie": 1, "other_inum": 4026531840, "cause": 3, "error": 1}
+_SUBJECT, _OTHER = ("cookie", "inum"), ("other_cookie", "other_inum")
+ALWAYS = {
+    1: (*_SUBJECT, *_OTHER, "cause"),
+    2: (*_SUBJECT, *_OTHER, "cause"),
+    3: (*_SUBJECT, "cause"),
+    4: _SUBJECT,
+    5: (*_OTHER, "cause", "error"),
+    6: (*_OTHER, "cause", "error"),
+    7: _SUBJECT,
+}
+"""What each type of record always has, by the number of the type."""
+
+
 def netns_record(**fields: int | bytes) -> bytes:
-    """A `struct netns_record`; fields that are not given are zero."""
-    return _packed(NETNS, NETNS_FIELDS, fields)
+    """A `struct netns_record`; fields that are not given are zero, but for those that all of its type have."""
+    always: dict[str, int | bytes] = {name: _USUAL[name] for name in ALWAYS.get(int(fields["type"]), ())}
+    return _packed(NETNS, NETNS_FIELDS, always | fields)
 
 
 def cni_start_record(*texts: bytes, length: int | None = None, **fields: int | bytes) -> bytes:
@@ -69,4 +86,5 @@ def decoder(boot_time: int = BOOT, forget: Callable[[], None] = lambda: None) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time_ns", lambda: boot_time + 7)
         patch.setattr(time, "clock_gettime_ns", lambda _clock: 7)
-        return Decoder(forget)
+        known = Namespaces()
+        return Decoder(known, CniCalls(known), forget)

@@ -31,7 +31,9 @@ from cni_collector.identity import namespaces
 from cni_collector.kernel import wire
 from cni_collector.stream import decoder as record
 
+from ..support.made import made
 from .records import (
+    ALWAYS,
     BOOT,
     CGROUP,
     CNI_END_FIELDS,
@@ -185,6 +187,13 @@ ANY_NETNS_RECORD, ANY_CNI_END_RECORD = (
 )
 
 
+def possible(fields: dict[str, Any]) -> dict[str, Any]:
+    """A record's fields, as far as its type has them: what it always has is not zero, what it never has is."""
+    always: dict[str, Any] = dict.fromkeys(ALWAYS[fields["type"]], 1)
+    never = dict.fromkeys(("other_cookie", "other_inum", "cause", "error"), 0) if fields["type"] == 7 else {}
+    return {name: never.get(name, value or always.get(name, value)) for name, value in fields.items()}
+
+
 def utc(nanoseconds: int) -> str:
     """A time as events carry it, by other means than the decoder's."""
     seconds, rest = divmod(nanoseconds, 10**9)
@@ -208,7 +217,7 @@ def test_golden_records(name: str) -> None:
     assert decode.undecodable == 0
 
 
-@given(ANY_NETNS_RECORD)
+@given(ANY_NETNS_RECORD.map(possible))
 def test_whatever_a_record_says_is_in_the_event(fields: dict[str, Any]) -> None:
     assume(fields["cookie"] != fields["other_cookie"])
     raw = netns_record(**fields)
@@ -235,6 +244,15 @@ def test_whatever_a_record_says_is_in_the_event(fields: dict[str, Any]) -> None:
     assert [event.pid, event.tid, event.ppid, event.uid] == [fields[name] for name in ("pid", "tid", "ppid", "uid")]
     if event.netns:
         assert event.userns == fields["userns"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "field"), [(kind, field) for kind in ALWAYS for field in ALWAYS[kind] if field[-4:] != "inum"]
+)
+def test_a_record_that_lacks_what_its_type_always_has_is_counted(kind: int, field: str) -> None:
+    decode = decoder()
+    assert decode.decode(netns_record(**{"type": kind, field: 0}), 0, NETNS.size) is None
+    assert decode.undecodable == 1
 
 
 @pytest.mark.parametrize(("number", "name"), [(1, "EPERM"), (9, "EBADF"), (524, "ENOTSUPP"), (4000, "4000")])
@@ -352,7 +370,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert event is not None
         assert (event.netns, event.comm) == (Netns(number, number), f"task {number}")
     assert 0 < len(decode._comms) <= 16
-    assert 0 < len(decode.namespaces) <= 16
+    assert 0 < len(decode._namespaces) <= 16
 
 
 def test_paths_are_forgotten_by_generations(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,7 +413,7 @@ def test_paths_are_forgotten_by_generations(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_call_that_makes_no_sense_is_counted(raw: bytes) -> None:
     decode = decoder()
     assert decode.decode(raw, 0, len(raw)) is None
-    assert (decode.undecodable, decode.calls.unreadable) == (1, 0)
+    assert (decode.undecodable, decode._cni_calls.unreadable) == (1, 0)
 
 
 @given(st.binary(max_size=600).map(lambda raw: raw + b"\0"), st.booleans(), st.integers(0, 2**63))
@@ -439,10 +457,10 @@ def test_the_end_of_a_call_tells_what_its_beginning_told() -> None:
 def test_a_call_is_about_the_namespace_at_its_path(own: int) -> None:
     """From then on that namespace's events carry the pod, if the plugin was in the host's: here, in cookie 1."""
     decode = decoder()
-    decode.namespaces.host_inum = HOST.inum
+    decode._namespaces.host_inum = HOST.inum
     create, enter, destroy = (netns_record(type=kind, **SUBJECT, **TASK) for kind in (1, 2, 4))
     decode.decode(create, 0, len(create))
-    decode.namespaces.set_name(A, "/run/netns/blue")
+    decode._namespaces.set_name(A, "/run/netns/blue")
     raw = cni_start_record(*ENVIRONMENT, **TASK, own_cookie=own, own_inum=HOST.inum if own == 1 else own, started=5)
     call = decode.decode(raw, 0, len(raw))
     assert call == CniStart(TIME, A, **WHO, name="/run/netns/blue", pod=WEB, **CALL)
@@ -463,9 +481,9 @@ def test_names_and_pods_are_on_events_until_the_end() -> None:
         return event.name, event.pod
 
     assert told(1) == (None, None)
-    decode.namespaces.set_name(A, "/run/netns/blue")
+    decode._namespaces.set_name(A, "/run/netns/blue")
     assert told(2) == ("/run/netns/blue", None)
-    decode.namespaces.set_pod(A, WEB)
+    decode._namespaces.set_pod(A, WEB)
     for kind in (2, 3, 6, 7):
         assert told(kind) == ("/run/netns/blue", WEB)
         assert told(kind, cookie=5, inum=5) == (None, None)
@@ -477,7 +495,7 @@ def test_names_and_pods_are_on_events_until_the_end() -> None:
 
 def test_who_has_an_inode_number_follows_births_and_ends() -> None:
     decode = decoder()
-    assert decode.namespaces.alive(A.inum, 100) is None
+    assert decode._namespaces.alive(A.inum, 100) is None
     for raw, who in (
         (netns_record(type=1, time=6, **SUBJECT), A),
         (netns_record(type=4, time=7, **SUBJECT), None),
@@ -485,8 +503,8 @@ def test_who_has_an_inode_number_follows_births_and_ends() -> None:
         (netns_record(type=2, time=9, **SUBJECT), Netns(9, A.inum)),
     ):
         decode.decode(raw, 0, len(raw))
-        assert decode.namespaces.alive(A.inum, 100) == who
-    assert decode.namespaces.alive(A.inum, 7) is None
+        assert decode._namespaces.alive(A.inum, 100) == who
+    assert decode._namespaces.alive(A.inum, 7) is None
 
 
 CREATE = netns_record(type=1, cookie=3, inum=3)
@@ -515,7 +533,7 @@ def test_a_run_ends_where_it_should(
     records: list[bytes], taken: int, types: list[type[Event]], undecodable: int
 ) -> None:
     """The count is what the ring's reader goes on by: an error of one, and it reads between the records."""
-    decode, before = decoder(), NetnsDestroy("before")
+    decode, before = decoder(), made(NetnsDestroy, "before")
     events: list[Event] = [before]
     slots = b"".join(map(slot, records))
     whole = len(slots) // wire.SLOT.size * wire.SLOT.size

@@ -19,9 +19,11 @@ from cni_collector.events import CollectorStop, Event, Lost, Netns, NetnsDestroy
 from cni_collector.sources.file import FileSource
 from cni_collector.views.lines import JsonLines, TableLines
 
+from ..support.made import made
+
 TIME = "2026-01-02T03:04:05.123456789Z"
 A = Netns(4097, 4026532001)
-GOOD = NetnsDestroy(TIME, A, lifetime_ns=2_000_000_000)
+GOOD = made(NetnsDestroy, TIME, A, lifetime_ns=2_000_000_000)
 
 
 def shown(path: Path, content: bytes) -> tuple[list[Event], int]:
@@ -41,11 +43,11 @@ def shown(path: Path, content: bytes) -> tuple[list[Event], int]:
 def line(number: str = "1", moment: str = TIME) -> bytes:
     """A line with this number in it, and this time."""
     netns = '{"cookie":4097,"inum":4026532001}'
-    return f'{{"type":"netns_destroy","time":"{moment}","netns":{netns},"lifetime_ns":{number}}}\n'.encode()
+    return f'{{"type":"netns_destroy","time":"{moment}","netns":{netns},"userns":7,"lifetime_ns":{number}}}\n'.encode()
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
-    events = [GOOD, Lost(TIME, count=3, by_type={"netns_enter": 3}), CollectorStop(TIME, events=1, lost=3)]
+    events = [GOOD, Lost(TIME, count=3, by_type={"netns_enter": 3}), made(CollectorStop, TIME, events=1, lost=3)]
     assert shown(tmp_path / "file", JsonLines().form(events * 400)) == (events * 400, 0)
 
 
@@ -117,10 +119,16 @@ def test_what_schema_1_called_missed_is_read_as_skipped(tmp_path: Path) -> None:
     time = TIME.encode()
     content = b"".join(
         b'{"type":"%s","time":"%s",%s"missed":7}\n' % (kind, time, more)
-        for kind, more in ((b"lost", b'"count":1,"by_type":{"netns_enter":1},'), (b"collector_stop", b'"events":2,'))
+        for kind, more in (
+            (b"lost", b'"count":1,"by_type":{"netns_enter":1},'),
+            (b"collector_stop", b'"events":2,"lost":1,'),
+        )
     )
     assert shown(tmp_path / "file", content) == (
-        [Lost(TIME, count=1, by_type={"netns_enter": 1}, skipped=7), CollectorStop(TIME, events=2, skipped=7)],
+        [
+            Lost(TIME, count=1, by_type={"netns_enter": 1}, skipped=7),
+            made(CollectorStop, TIME, events=2, lost=1, skipped=7),
+        ],
         0,
     )
 

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from ..events import Pod
-from ..identity.cni import running_calls
+from ..identity.cni import running_cni_calls
 from ..stream.snapshot import Found, existing
 from ..views.lines import DEEPEST, pod_text
 from ..views.table import Column, header, row
@@ -89,7 +89,7 @@ def list_(output: str, cni: bool) -> None:
 
 
 def _list_calls(output: str) -> None:
-    calls = running_calls()
+    calls = running_cni_calls()
     if output == "json":
         for call in calls:
             click.echo(msgspec.json.encode(call))
@@ -111,7 +111,7 @@ def _list_calls(output: str) -> None:
 
 
 def _listed(one: Found) -> Listed:
-    task = one.member
+    task = msgspec.structs.asdict(one.member) if one.member else {}
     return Listed(
         one.netns.cookie,
         one.netns.inum,
@@ -120,9 +120,5 @@ def _listed(one: Found) -> Listed:
         one.names,
         one.pod,
         one.pod_from,
-        task.pid if task else None,
-        task.comm if task else None,
-        task.cgroup if task else None,
-        task.container_id if task else None,
-        task.pod_uid if task else None,
+        **{field: task.get(field) for field in ("pid", "comm", "cgroup", "container_id", "pod_uid")},
     )

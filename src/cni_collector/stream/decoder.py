@@ -7,11 +7,22 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-from ..events import CniCall, Event, Netns, NetnsDestroy, NetnsEnter, NetnsExit
+from ..events import (
+    Event,
+    Netns,
+    NetnsCreate,
+    NetnsCreateFailed,
+    NetnsDestroy,
+    NetnsEnter,
+    NetnsEnterFailed,
+    NetnsExit,
+    NetnsFound,
+    Task,
+)
 from ..identity.cgroups import identify
-from ..identity.cni import Calls
+from ..identity.cni import CniCalls
 from ..identity.namespaces import Namespaces
 from ..kernel.wire import (
     CAUSES,
@@ -22,29 +33,39 @@ from ..kernel.wire import (
     CNI_START,
     CNI_START_RECORD,
     CREATE,
+    CREATE_FAILED,
     DESTROY,
     ENTER,
+    ENTER_FAILED,
     EXIT,
     FOUND,
     NETNS_RECORD,
     SLOT,
-    TYPES,
 )
 
 _LENGTH: Final = NETNS_RECORD.size.to_bytes(4, sys.byteorder) + bytes(4)
 """What stands before a record in its slot."""
 _ERRORS: Final = {**errno.errorcode, 35: "EDEADLK", 95: "EOPNOTSUPP", 524: "ENOTSUPP"}
 """Names of errors as the kernel's sources give them, where there are two, or Python has none."""
-_EVENTS: Final = {number: kind for number, kind in enumerate(TYPES) if kind and not issubclass(kind, CniCall)}
+_CAUSES: Final = {number: cause for number, cause in enumerate(CAUSES) if cause}
+_REFUSALS: Final = {CREATE_FAILED: NetnsCreateFailed, ENTER_FAILED: NetnsEnterFailed}
+"""The types of event whose namespace may be unknown."""
+_SINGLE: Final = frozenset({EXIT, DESTROY, FOUND})
+"""Types of records that need no other namespace."""
 _NOWHERE: Final = (None, None, None)
-_NOTHING: Final = (None, None, None)
-_BIRTHS: Final = frozenset({CREATE, FOUND})
 _CACHE: Final = 1 << 16
 _SECOND: Final = 1_000_000_000
 _TENTH: Final = 100_000_000
 
 Place = tuple[str | None, str | None, str | None]
 """Cgroup path, container id, pod UID."""
+
+
+def _error(number: int) -> str:
+    """The text for an errno that has no name."""
+    if not number:
+        raise ValueError("a refusal without an error")
+    return str(number)
 
 
 class _Comms(dict[bytes, str]):
@@ -94,17 +115,17 @@ class Decoder:
     """Turns records into events, and remembers what several of them share.
 
     Args:
+        namespaces: what events about a namespace carry.
+        cni_calls: the CNI calls under way.
         forget: called when cgroup paths have been forgotten and must be sent anew.
     """
 
-    def __init__(self, forget: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, namespaces: Namespaces, cni_calls: CniCalls, forget: Callable[[], None] = lambda: None) -> None:
         self.undecodable = 0
         """Records that made no sense."""
+        self._namespaces = namespaces
+        self._cni_calls = cni_calls
         self._comms = _Comms()
-        self.namespaces = Namespaces()
-        """What events about a namespace carry."""
-        self.calls = Calls(self.namespaces)
-        """The CNI calls under way."""
         self._places = _Places(forget)
         self._offset = 0
         self._second_start = -_SECOND
@@ -138,7 +159,7 @@ class Decoder:
         """
         record = bytes(buffer[offset : offset + size])
         try:
-            if record[0] in _EVENTS and len(record) == NETNS_RECORD.size:
+            if CREATE <= record[0] <= FOUND and len(record) == NETNS_RECORD.size:
                 events: list[Event] = []
                 self.decode_run(_LENGTH + record, events)
                 return events[0] if events else None
@@ -157,22 +178,29 @@ class Decoder:
         text = record[CNI_START_RECORD.size :]
         if len(text) != length or text[-1:] != b"\0":
             raise ValueError("no beginning of a CNI call")
-        return self.calls.begin(
-            self._task(when, *task), self._netns(own_cookie, own_inum), when, started, text, bool(cut)
-        )
+        own = self._netns(own_cookie, own_inum)
+        return self._cni_calls.begin(self.time(when), self._task(*task), own, when, started, text, bool(cut))
 
     def _cni_end(self, record: bytes) -> Event | None:
         """The event of a `struct cni_end_record`."""
         _, unsure, status, *task, when, started, duration = CNI_END_RECORD.unpack(record)
-        return self.calls.end(self._task(when, *task), started, duration, status, bool(unsure))
+        return self._cni_calls.end(self.time(when), self._task(*task), started, duration, status, bool(unsure))
 
-    def _task(self, when: int, pid: int, tid: int, ppid: int, uid: int, cgroup: bytes, comm: bytes) -> Event:
+    def member(self, record: bytes) -> tuple[int, Task] | None:
+        """A task that the snapshot found in a namespace, out of a `struct netns_record`.
+
+        Returns:
+            The namespace's cookie, and who it is; None for a record that makes no sense, which is counted.
+        """
+        if len(record) != NETNS_RECORD.size:
+            self.undecodable += 1
+            return None
+        _, _, _, _, _, cookie, _, _, _, *task, _, _, _ = NETNS_RECORD.unpack(record)
+        return cookie, self._task(*task)
+
+    def _task(self, pid: int, tid: int, ppid: int, uid: int, cgroup: bytes, comm: bytes) -> Task:
         """What a `struct task` says."""
-        path, container, pod = self._places[cgroup]
-        return Event(
-            self.time(when), pid=pid, tid=tid, ppid=ppid, uid=uid, comm=self._comms[comm],
-            cgroup=path, container_id=container, pod_uid=pod,
-        )  # fmt: skip
+        return Task(pid, tid, ppid, uid, self._comms[comm], *self._places[cgroup])
 
     def _cgroup(self, record: bytes) -> None:
         kind, level, length, hierarchy, identity = CGROUP_RECORD.unpack_from(record)
@@ -192,10 +220,13 @@ class Decoder:
         Returns:
             How many slots were decoded; those that made no sense are counted in `undecodable`, too.
         """
-        comms, places, known, add = self._comms, self._places, self.namespaces.get, events.append
-        meet = self.namespaces.meet
+        comms, places, known, add = self._comms, self._places, self._namespaces.get, events.append
+        remember = self._namespaces.remember
         start, prefix = self._second_start, self._second_text
+        causes, refusals, single = _CAUSES, _REFUSALS, _SINGLE
         before, size, first, last = len(events), NETNS_RECORD.size, CREATE, FOUND
+        netns: Any  # None only where the class of the event lets it be: what follows sees to that
+        other: Any
         try:
             for (
                 length, kind, cause, error, userns, when, cookie, other_cookie, inum, other_inum,
@@ -209,41 +240,60 @@ class Decoder:
                 else:
                     time = self.time(when)
                     start, prefix = self._second_start, self._second_text
-                netns, name, pod = (known(cookie) or meet(cookie, inum)) if cookie else _NOTHING
-                other = (known(other_cookie) or meet(other_cookie, other_inum))[0] if other_cookie else None
+                if cookie:
+                    netns, name, pod = known(cookie) or remember(cookie, inum)
+                elif kind in refusals:
+                    netns = name = pod = None
+                else:
+                    raise ValueError("a record about no namespace")
+                if other_cookie:
+                    other = (known(other_cookie) or remember(other_cookie, other_inum))[0]
+                elif kind in single:
+                    other = None
+                else:
+                    raise ValueError("a record of a task that was nowhere")
                 path, container, pod_uid = places[cgroup]
                 if kind == ENTER:
                     event: Event = NetnsEnter(
-                        time, netns, other, None, CAUSES[cause], None,
+                        time, netns, other, None, causes[cause], None,
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                     )  # fmt: skip
                 elif kind == EXIT:
                     event = NetnsExit(
-                        time, netns, None, other, CAUSES[cause], None,
+                        time, netns, None, other, causes[cause], None,
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                         entered_tid=entered_tid if entered_tid and entered_tid != tid else None,
                     )  # fmt: skip
+                elif kind == CREATE:
+                    event = NetnsCreate(
+                        time, netns, other, None, causes[cause], None,
+                        pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
+                    )  # fmt: skip
+                    self._namespaces.born(netns, when)
                 elif kind == DESTROY:
                     event = NetnsDestroy(
                         time, netns, userns=userns, name=name, pod=pod,
                         lifetime_ns=lifetime or None, teardown_ns=teardown or None,
                     )  # fmt: skip
-                    if netns:
-                        self.namespaces.gone(netns)
+                    self._namespaces.gone(netns)
+                elif kind == FOUND:
+                    event = NetnsFound(
+                        time, netns, None, None, None, None,
+                        pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
+                    )  # fmt: skip
+                    self._namespaces.born(netns, when)
                 else:
-                    event = _EVENTS[kind](
-                        time, netns, other, None, CAUSES[cause], _ERRORS.get(error, str(error)) if error else None,
+                    event = _REFUSALS[kind](
+                        time, netns, other, None, causes[cause], _ERRORS.get(error) or _error(error),
                         pid, tid, ppid, uid, comms[comm], userns if netns else None, path, container, pod_uid,
                         name, pod,
                     )  # fmt: skip
-                    if netns and kind in _BIRTHS:
-                        self.namespaces.born(netns, when)
                 add(event)
-        except (IndexError, ValueError, OverflowError):
+        except (KeyError, ValueError, OverflowError):
             self.undecodable += 1
             return len(events) - before + 1
         return len(events) - before
 
     def _netns(self, cookie: int, inum: int) -> Netns | None:
         """A namespace; None for cookie 0."""
-        return (self.namespaces.get(cookie) or self.namespaces.meet(cookie, inum))[0] if cookie else None
+        return (self._namespaces.get(cookie) or self._namespaces.remember(cookie, inum))[0] if cookie else None

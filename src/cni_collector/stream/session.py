@@ -27,7 +27,9 @@ from ..events import (
     NetnsFound,
     type_name,
 )
+from ..identity.cni import CniCalls
 from ..identity.mounts import MountWatch
+from ..identity.namespaces import Namespaces
 from ..kernel import tiers
 from ..kernel.hooks import EventTypes
 from ..kernel.libbpf import give_back
@@ -96,8 +98,9 @@ class Session:
             self._attachment = tiers.attach(tier, wanted | ATTRIBUTION, ring_bytes)
             opened.callback(self._attachment.close)
             loaded = self._attachment.object
-            self._decoder = Decoder(self._forget_paths)
-            self._namespaces = self._decoder.namespaces
+            self._namespaces = Namespaces()
+            self._cni_calls = CniCalls(self._namespaces)
+            self._decoder = Decoder(self._namespaces, self._cni_calls, self._forget_paths)
             self._received: collections.Counter[type[Event]] = collections.Counter()
             self._state = opened.enter_context(mmap.mmap(loaded.map(".data.state").fd, mmap.PAGESIZE))
             lost = loaded.map("lost")
@@ -220,7 +223,7 @@ class Session:
         before, self._lost_by_type = self._lost_by_type, self._sum_lost()
         fresh = [now - then for now, then in zip(self._lost_by_type, before, strict=True)]
         skipped_before, self._skipped = self._skipped, self._attachment.skipped()
-        unreadable_before, self._unreadable = self._unreadable, self._decoder.calls.unreadable
+        unreadable_before, self._unreadable = self._unreadable, self._cni_calls.unreadable
         self._next_look = time.monotonic() + LOOK
         skipped, unreadable = self._skipped - skipped_before, self._unreadable - unreadable_before
         if not (sum(fresh[CGROUP + 1 :]) or skipped or unreadable):
