@@ -23,7 +23,7 @@ _COLUMNS = (
     Column("POD", 36),
     Column("NAMES", 5),
 )
-_CALL_COLUMNS = (
+_CNI_CALL_COLUMNS = (
     Column("PID", 7),
     Column("COMMAND", 7),
     Column("PLUGIN", 15),
@@ -65,7 +65,7 @@ def list_(output: str, cni: bool) -> None:
     or the cgroups of the tasks inside. NAMES are where it is mounted. Nothing is attached, and no namespace is held.
     """
     if cni:
-        _list_calls(output)
+        _list_cni_calls(output)
         return
     found = existing()
     if output == "json":
@@ -88,13 +88,13 @@ def list_(output: str, cni: bool) -> None:
         click.echo(row(_COLUMNS, cells))
 
 
-def _list_calls(output: str) -> None:
+def _list_cni_calls(output: str) -> None:
     calls = running_cni_calls()
     if output == "json":
         for call in calls:
             click.echo(msgspec.json.encode(call))
         return
-    click.echo(header(_CALL_COLUMNS))
+    click.echo(header(_CNI_CALL_COLUMNS))
     depths: dict[int, int] = {}
     for call in calls:
         depth = depths[call.pid] = min(depths.get(call.parent, -1) + 1, DEEPEST)
@@ -107,7 +107,7 @@ def _list_calls(output: str) -> None:
             call.ifname or "-",
             call.netns_path or "-",
         ]
-        click.echo(row(_CALL_COLUMNS, cells))
+        click.echo(row(_CNI_CALL_COLUMNS, cells))
 
 
 def _listed(one: Found) -> Listed:

@@ -25,7 +25,7 @@ from opentelemetry.util.types import AttributeValue
 from ..errors import CollectorError
 from ..events import CniCall, CniEnd, CniStart, CollectorStart, Event, Lost
 from ..version import VERSION
-from .idents import Idents
+from .relay import Idents
 
 PREFIX: Final = "cni_collector"
 """Of the names that OpenTelemetry has none for: of attributes, and of events (`cni_collector.netns_create`)."""
