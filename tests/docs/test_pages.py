@@ -64,10 +64,13 @@ def test_architecture_names_every_file_in_its_room() -> None:
     package = ROOT / "src" / "cni_collector"
     rooms = {"bpf/": ROOT / "bpf", "the face": package}
     rooms |= {f"{path.name}/": path for path in package.iterdir() if (path / "__init__.py").exists()}
-    for room, directory in rooms.items():
-        left_out = "__main__.py" if directory == package else "__init__.py"
-        rooms_files = {path.name for path in directory.iterdir() if path.suffix in (".py", ".h", ".c")}
-        assert named[room] == rooms_files - {left_out}, room
+    left_out = {"__init__.py"}, {"__main__.py"}
+    files = {
+        room: {path.name for path in directory.iterdir() if path.suffix in (".py", ".h", ".c")}
+        - left_out[directory == package]
+        for room, directory in rooms.items()
+    }
+    assert {room: named[room] ^ files[room] for room in rooms if named[room] != files[room]} == {}
 
 
 @pytest.mark.parametrize("page", ["exporters.md", "operations.md"])
