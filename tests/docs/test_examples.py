@@ -1,10 +1,9 @@
-"""Every example in README and docs does what it says."""
+"""Every example in Python and JSON does what it says."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -15,29 +14,19 @@ import pytest
 
 from cni_collector import AnyEvent, json_schema
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+from .pages import ROOT, Block, blocks
+
+_PYTHON = blocks("python")
 
 
-def _blocks(language: str) -> list[object]:
-    """The code blocks of a language, each named after its page and line."""
-    found = []
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        for match in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-            line = text.count("\n", 0, match.start()) + 2
-            found.append(pytest.param(match[1], id=f"{page.name}:{line}"))
-    assert found
-    return found
-
-
-@pytest.mark.parametrize("code", _blocks("python"))
-def test_python(code: str) -> None:
+@pytest.mark.parametrize("block", _PYTHON, ids=[block.name for block in _PYTHON])
+def test_python(block: Block, tmp_path: Path) -> None:
     """It runs to its end; one that shows events until Ctrl-C gets some to show, and then that."""
+    code = block.text
     endless = "stop" not in code and "break" not in code and "collector.events()" in code.splitlines()[-2]
-    command = [sys.executable, "-u", "-X", "dev", "-W", "error", "-c", code]
     with subprocess.Popen(
-        command,
+        [sys.executable, "-u", "-X", "dev", "-W", "error", "-c", code],
+        cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -49,28 +38,44 @@ def test_python(code: str) -> None:
             return
         assert process.stdout
         assert process.stdout.readline().startswith("collector_start")
-        subprocess.run(["unshare", "-n", "true"], check=True)
-        lines = iter(process.stdout.readline, "")
-        shown = list(itertools.islice((line.split()[0] for line in lines if "netns_found" not in line), 4))
-        assert shown == ["netns_create", "netns_enter", "netns_exit", "netns_destroy"]
+        with subprocess.Popen(["unshare", "-n", "sleep", "0.1"]) as child:
+            mine = f"inum={_inum(child.pid)}"
+        shown = (line.split()[0] for line in iter(process.stdout.readline, "") if mine in line)
+        assert list(itertools.islice(shown, 4)) == ["netns_create", "netns_enter", "netns_exit", "netns_destroy"]
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
         assert errors.strip().endswith("KeyboardInterrupt")
 
 
-@pytest.mark.parametrize("lines", _blocks("json"))
-def test_json(lines: str) -> None:
+def _inum(pid: int) -> int:
+    """The inode number of the network namespace that a child has made itself."""
+    while (inum := Path(f"/proc/{pid}/ns/net").stat().st_ino) == Path("/proc/self/ns/net").stat().st_ino:
+        pass
+    return inum
+
+
+def test_python_has_the_types_that_it_seems_to_have(tmp_path: Path) -> None:
+    for number, block in enumerate(_PYTHON):
+        name = f"example_{number}.py"
+        (tmp_path / name).write_text(f"# {block.name}\n{block.text}", encoding="utf-8")
+    cache = f"--cache-dir={ROOT / '.mypy_cache'}"
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", cache, *sorted(tmp_path.glob("*.py"))],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.name) for block in blocks("json")])
+def test_json(block: Block) -> None:
     """Each line is an event, written as the command writes it."""
-    for line in lines.splitlines():
+    for line in block.text.splitlines():
         event = msgspec.json.decode(line, type=AnyEvent)
         assert msgspec.json.encode(event).decode() == line
 
 
 def test_the_schema_is_that_of_the_classes() -> None:
     assert json.loads((ROOT / "docs" / "events.schema.json").read_text(encoding="utf-8")) == json_schema()
-
-
-def test_links_lead_somewhere() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
