@@ -51,8 +51,8 @@ static __always_inline struct cgroup_at cgroup_of(struct task_struct *task)
 }
 
 /*
- * Writes the path of the cgroup whose address stands in `id`, and says how many bytes of names it has.
- * Verified once, not at each of its callers.
+ * Writes the path of the cgroup whose address stands in `id`, and says how many bytes of names it has. A
+ * global function, as its loop is long.
  */
 __noinline __u32 cgroup_path(struct cgroup_record *record)
 {
