@@ -51,7 +51,7 @@ static __always_inline void report_task(struct task_struct *task, const struct c
 	bpf_ringbuf_submit(record, 0);
 }
 
-/* A fact about the current task. A global function: verified once, not at each of its callers. */
+/* A fact about the current task. A global function, as most programs have several facts to report. */
 __noinline int report(struct fact *fact)
 {
 	struct task_struct *task = bpf_get_current_task_btf();

@@ -34,8 +34,10 @@ static __always_inline void netns_of(struct task_struct *task, struct netns *ns)
 	ns->userns = net->user_ns->ns.inum;
 }
 
-/* The netns of the current task: needed often, verified once. Loads from a task take the verifier long, see
- * task.h. */
+/*
+ * The netns of the current task. A global function, as programs need it in several places, and loads from a
+ * task take the verifier long (see task.h).
+ */
 __noinline int netns_here(struct netns *ns)
 {
 	if (ns)

@@ -146,8 +146,8 @@ __noinline int look_further(struct rest *rest)
 
 /*
  * Adds the next variable to the record, if it matters; whether that was the last. One that is longer than its
- * place comes in parts. A global function, like those above: so the verifier walks it once, and not for each
- * state that a loop can be in.
+ * place comes in parts. A global function, like those above: otherwise the verifier walks it for each state
+ * that a loop can be in.
  */
 __noinline int keep_next(struct rest *rest)
 {
