@@ -13,7 +13,7 @@ import pytest
 
 from cni_collector import AnyEvent, CniEnd, CollectorStop
 
-from .running import call, make_plugin, read_events, watch_into
+from ..support.exporting import call, make_plugin, read_events, watch_into
 
 CALLS = 31
 

@@ -18,9 +18,9 @@ import pytest
 from cni_collector import AnyEvent, CniEnd
 
 from ..support.actors import a_life
+from ..support.exporting import call, free_port, make_plugin, read_events, until, watch, watch_into
+from ..support.nats import NatsServer
 from ..support.watch import PATIENCE
-from .nats import NatsServer
-from .running import call, free_port, make_plugin, read_events, until, watch, watch_into
 
 CALLS = 31
 NODE = "node-1.example"

@@ -17,9 +17,9 @@ import pytest
 from cni_collector import CniEnd
 
 from ..support.actors import a_life, execute, reap
+from ..support.exporting import call, free_port, make_plugin, read_events, until, watch, watch_into
+from ..support.receiver import Receiver, values
 from ..support.watch import PATIENCE
-from .receiver import Receiver, values
-from .running import call, free_port, make_plugin, read_events, until, watch, watch_into
 
 CALLS = 31
 TRACE = b"TRACEPARENT=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

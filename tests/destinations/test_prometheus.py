@@ -14,10 +14,10 @@ from cni_collector import CniStart, Collector, Event, Lost, Netns, NetnsCreate
 from cni_collector.exporters.prometheus import PrometheusExporter
 
 from ..support.actors import a_life
+from ..support.exporting import call, make_plugin, until, watch
 from ..support.made import made
+from ..support.prometheus import PrometheusServer, get
 from ..support.watch import PATIENCE
-from .prometheus import PrometheusServer, get
-from .running import call, make_plugin, until, watch
 
 CALLS = 31
 LIVES = 7

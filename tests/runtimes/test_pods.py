@@ -24,9 +24,9 @@ import pytest
 from cni_collector import CniEnd, CniStart, Event, NetnsCreate, NetnsDestroy, NetnsEnter, NetnsFound
 from cni_collector import Pod as TheirPod
 
+from ..support.containerd import Containerd, Pod
+from ..support.plugins import Call
 from ..support.watch import Watch, watching
-from .containerd import Containerd, Pod
-from .plugins import Call
 
 CHURN = int(os.environ.get("CNI_TEST_PODS", 200))
 """Pods that come and go."""

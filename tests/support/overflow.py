@@ -9,10 +9,10 @@ from pathlib import Path
 
 from cni_collector import Event, NetnsEnter, NetnsExit
 
-from ..support.recorder import LARGE, SEVERAL, Recorder, mark, several_marks
 from . import loads
 from .loads import Amount, Done
 from .outcome import Outcome, count, lost
+from .recorder import LARGE, SEVERAL, Recorder, mark, several_marks
 
 Trouble = Callable[[Recorder], contextlib.AbstractContextManager[None]]
 """What befalls the collector while the block is entered."""

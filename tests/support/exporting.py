@@ -17,8 +17,8 @@ import msgspec
 
 from cni_collector import AnyEvent, Event
 
-from ..support.actors import execute, reap
-from ..support.watch import PATIENCE
+from .actors import execute, reap
+from .watch import PATIENCE
 
 
 def until(wanted: Callable[[], bool]) -> None:
