@@ -9,6 +9,7 @@ import pytest
 
 from cni_collector import AttachError, Collector, CollectorStart, LoadError
 from cni_collector.kernel import objects, tiers
+from cni_collector.kernel.symbols import local_name
 
 from ..support.actors import a_life
 
@@ -21,7 +22,7 @@ def _start(collector: Collector) -> CollectorStart:
 
 def _hide(monkeypatch: pytest.MonkeyPatch, function: str, *programs: str) -> None:
     """Makes a function of the kernel be missing, or refuses programs whose hook has no name that could be."""
-    attach, name = objects.Program.attach, objects.local_name
+    attach, name = objects.Program.attach, local_name
 
     def refuse(program: objects.Program) -> objects.Link:
         if program.name in programs:

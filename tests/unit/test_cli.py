@@ -35,6 +35,7 @@ from cni_collector.events import (
     NetnsEnter,
     NetnsEnterFailed,
     Pod,
+    Task,
 )
 from cni_collector.identity.cni import RunningCniCall
 from cni_collector.kernel.hooks import ALL, TIERS
@@ -95,7 +96,9 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> I
     def run_it(*arguments: str) -> Result:
         with pytest.raises(SystemExit) as ended:
             cli.main(arguments, prog_name="cni-collector", terminal_width=78)
-        return Result(ended.value.code, *capfd.readouterr())
+        code = ended.value.code
+        assert isinstance(code, int)
+        return Result(code, *capfd.readouterr())
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     yield run_it
@@ -437,9 +440,10 @@ def test_a_pod_is_told_once_and_by_its_name(run: Run, reported: FakeSession, eve
 def test_nothing_that_a_terminal_would_obey_reaches_the_table(
     run: Run, reported: FakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    member = made(NetnsEnter, TIME, A, pid=10, comm=HOSTILE, cgroup=HOSTILE, pod_uid=HOSTILE, name=HOSTILE)
+    member = Task(10, 10, 1, 0, HOSTILE, HOSTILE, None, HOSTILE)
+    event = made(NetnsEnter, TIME, A, **msgspec.structs.asdict(member), name=HOSTILE)
     pod = Pod(HOSTILE, HOSTILE)
-    reported.script[0] = [member]
+    reported.script[0] = [event]
     call = RunningCniCall(1, 2, HOSTILE, 3, HOSTILE, pod, HOSTILE, HOSTILE, HOSTILE, HOSTILE)
     monkeypatch.setattr(list_, "running_cni_calls", lambda: [call])
     monkeypatch.setattr(list_, "existing", lambda: [Found(A, 1, 1, member, (HOSTILE,), pod, "cni_cache")])
@@ -541,10 +545,11 @@ def test_filters_by_container(prefixes: list[str], chosen: list[int]) -> None:
 
 
 def test_all_filters_must_let_an_event_pass() -> None:
-    asked = (frozenset({40}), frozenset({4097}), frozenset({("shop", "web-0")}), ("1f",))
+    asked: list[Any] = [frozenset({40}), frozenset({4097}), frozenset({("shop", "web-0")}), ("1f",)]
+    others: list[Any] = [frozenset({41}), frozenset({4098}), frozenset({("shop", "web-1")}), ("2e",)]
     assert Filters(*asked).matches(ADD)
-    for number, other in enumerate((frozenset({41}), frozenset({4098}), frozenset({("shop", "web-1")}), ("2e",))):
-        assert not Filters(*asked[:number], other, *asked[number + 1 :]).matches(ADD)
+    for number, other in enumerate(others):
+        assert not Filters(*[*asked[:number], other, *asked[number + 1 :]]).matches(ADD)
 
 
 def test_without_filters_everything_passes() -> None:
@@ -564,7 +569,7 @@ def test_first_counts_only_events_about_namespaces(count: int, kept: list[Event]
 
 
 def test_list_as_json_has_the_fields_of_events(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    member = made(NetnsEnter, TIME, A, pid=10, comm="sh", cgroup="/c", container_id="i", pod_uid="p")
+    member = Task(10, 10, 1, 0, "sh", "/c", "i", "p")
     found = [Found(A, 7, 2, member, ("/run/netns/a",), None, None), Found(B, 7, 0, None, (), None, None)]
     monkeypatch.setattr(list_, "existing", lambda: found)
     result = run("list", "-o", "json")
@@ -607,7 +612,7 @@ def test_list_says_which_pod_and_how_that_is_known(
     told: str,
     as_json: dict[str, str] | None,
 ) -> None:
-    member = made(NetnsEnter, TIME, A, pid=10, comm="sh", pod_uid=uid)
+    member = Task(10, 10, 1, 0, "sh", pod_uid=uid)
     monkeypatch.setattr(list_, "existing", lambda: [Found(A, 7, 1, member, ("/a",), pod, pod_from)])
     heading, line = run("list").stdout.splitlines()
     column = heading.index("POD")

@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -274,7 +274,7 @@ def calls(namespaces: Namespaces) -> CniCalls:
 
 VARIABLES = ("CNI_COMMAND=ADD", "CNI_CONTAINERID=c1", "CNI_IFNAME=eth0", "CNI_NETNS=/var/run/netns/blue")
 TEXT = text("/opt/cni/bin/bridge", *VARIABLES, f"CNI_ARGS={ARGS}", f"TRACEPARENT={TRACE}")
-TOLD = {
+TOLD: dict[str, Any] = {
     "netns": BLUE,
     "name": "/run/netns/blue",
     "pod": WEB,
@@ -287,7 +287,7 @@ TOLD = {
     "args": ARGS,
     "traceparent": TRACE,
 }
-WHO = {"pid": TASK.pid, "tid": TASK.tid, "uid": 0, "comm": "bridge", "cgroup": "/runtime.slice"}
+WHO: dict[str, Any] = {"pid": TASK.pid, "tid": TASK.tid, "uid": 0, "comm": "bridge", "cgroup": "/runtime.slice"}
 
 
 def test_a_call_begins_and_ends(calls: CniCalls) -> None:
@@ -644,6 +644,6 @@ def test_a_zombie_is_no_call_any_more(zombie: int) -> None:
 
 def test_a_plugin_whose_path_is_no_text_can_be_written_as_json(spawn: Spawn, tmp_path: Path) -> None:
     plugin = os.fsencode(tmp_path) + b"/\xff"
-    shutil.copy("/bin/sleep", plugin)
+    shutil.copy(b"/bin/sleep", plugin)
     (call,) = running(spawn(plugin, b"600", CNI_COMMAND="ADD"))
     assert json.loads(msgspec.json.encode(call))["plugin"] == f"{tmp_path}/\\xff"

@@ -54,12 +54,12 @@ POD = "11111111-2222-3333-4444-555555555555"
 PATH = f"/kubepods/pod{POD}/{ID}"
 TELL_PATH = full(cgroup_record(ID.encode(), f"pod{POD}".encode(), b"kubepods", ident=99, hierarchy=5))
 
-TASK = {"time": 6, "pid": 10, "tid": 11, "ppid": 1, "comm": b"ip", "cgroup": 99, "hierarchy": 5}
-WHO = {"pid": 10, "tid": 11, "ppid": 1, "uid": 0, "comm": "ip"}
-WHERE = {"cgroup": PATH, "container_id": ID, "pod_uid": POD}
-SUBJECT = {"cookie": 4097, "inum": 4026532001, "userns": 4026531837}
-OWN = {"own_cookie": 1, "own_inum": 4026531840}
-OTHER = {"other_cookie": 1, "other_inum": 4026531840}
+TASK: dict[str, Any] = {"time": 6, "pid": 10, "tid": 11, "ppid": 1, "comm": b"ip", "cgroup": 99, "hierarchy": 5}
+WHO: dict[str, Any] = {"pid": 10, "tid": 11, "ppid": 1, "uid": 0, "comm": "ip"}
+WHERE: dict[str, Any] = {"cgroup": PATH, "container_id": ID, "pod_uid": POD}
+SUBJECT: dict[str, Any] = {"cookie": 4097, "inum": 4026532001, "userns": 4026531837}
+OWN: dict[str, Any] = {"own_cookie": 1, "own_inum": 4026531840}
+OTHER: dict[str, Any] = {"other_cookie": 1, "other_inum": 4026531840}
 A, HOST = Netns(4097, 4026532001), Netns(1, 4026531840)
 TIME = "2026-01-02T03:04:05.000000006Z"
 
@@ -73,7 +73,7 @@ ENVIRONMENT = (
     b"CNI_PATH=/opt/cni/bin",
     b"TRACEPARENT=00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 )
-CALL = {
+CALL: dict[str, Any] = {
     "command": "ADD",
     "plugin": "/opt/cni/bin/bridge",
     "parent": 1,
@@ -204,7 +204,8 @@ def round_trip(event: Event) -> Event:
     """The event, after it has been a line of JSON."""
     line = msgspec.json.encode(event)
     json.loads(line)
-    return msgspec.json.decode(line, type=AnyEvent)
+    again: Event = msgspec.json.decode(line, type=AnyEvent)
+    return again
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -222,6 +223,7 @@ def test_whatever_a_record_says_is_in_the_event(fields: dict[str, Any]) -> None:
     assume(fields["cookie"] != fields["other_cookie"])
     raw = netns_record(**fields)
     event = decoder().decode(raw, 0, len(raw))
+    assert event
     assert type(event) is wire.TYPES[fields["type"]]
     assert round_trip(event) == event
     assert event.time == utc(fields["time"] + BOOT)
@@ -319,7 +321,8 @@ def test_one_id_in_two_hierarchies_is_two_cgroups() -> None:
     for raw in (cgroup_record(b"v2", ident=99), cgroup_record(b"v1", ident=99, hierarchy=5)):
         decode.decode(raw, 0, len(raw))
     records = [netns_record(**SUBJECT, **(TASK | {"type": 1, "hierarchy": number})) for number in (0, 5)]
-    assert [decode.decode(raw, 0, len(raw)).cgroup for raw in records] == ["/v2", "/v1"]
+    events = [decode.decode(raw, 0, len(raw)) for raw in records]
+    assert [event.cgroup for event in events if event] == ["/v2", "/v1"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from cni_collector.events import Netns, Pod
 from cni_collector.identity import namespaces
 from cni_collector.identity.mounts import MountWatch
-from cni_collector.identity.namespaces import Namespaces
+from cni_collector.identity.namespaces import Known, Namespaces
 
 from .mountinfo import ROOT, mount
 
@@ -46,7 +47,7 @@ class Mounts:
         """The mounts have changed, and are read anew at a time."""
         self._file.write_bytes(ROOT + b"".join(lines))
         self._patch.setattr(self.known.watch, "changed", lambda: True)
-        self._patch.setattr(namespaces.time, "clock_gettime_ns", lambda _clock: when)
+        self._patch.setattr(time, "clock_gettime_ns", lambda _clock: when)
         self.known.refresh()
         self._patch.setattr(self.known.watch, "changed", lambda: False)
 
@@ -127,11 +128,14 @@ def test_whoever_is_told_has_the_number_and_had_it_then(steps: list[tuple[bool, 
 
 
 def test_a_name_and_a_pod_are_told_until_the_end(known: Namespaces) -> None:
-    assert known.remember(10, INUM) == known[10] == (OLD, None, None)
+    looked_up: list[Known] = [known.remember(10, INUM), known[10]]
+    assert looked_up == [(OLD, None, None)] * 2
     known.set_name(OLD, "/run/netns/blue")
-    assert known.remember(10, INUM) == known[10] == (OLD, "/run/netns/blue", None)
+    looked_up = [known.remember(10, INUM), known[10]]
+    assert looked_up == [(OLD, "/run/netns/blue", None)] * 2
     known.set_pod(OLD, WEB)
-    assert known.remember(10, INUM) == known[10] == (OLD, "/run/netns/blue", WEB)
+    looked_up = [known.remember(10, INUM), known[10]]
+    assert looked_up == [(OLD, "/run/netns/blue", WEB)] * 2
     assert known.remember(11, INUM) == (YOUNG, None, None)
     known.gone(OLD)
     assert 10 not in known

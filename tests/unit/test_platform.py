@@ -27,7 +27,7 @@ class FakeLibbpf:
 
     def __init__(self, **results: int) -> None:
         sizes = {b".rodata": 4, b"lost": 80}
-        functions: dict[str, Callable[..., int]] = {
+        functions: dict[str, Callable[..., int | bytes]] = {
             "bpf_object__find_map_by_name": lambda _object, name: sizes.get(name, 1),  # a map's handle is its size
             "bpf_map__value_size": lambda handle: handle,
             "bpf_program__section_name": lambda _program: b"?tp_btf/any",
@@ -37,7 +37,7 @@ class FakeLibbpf:
             setattr(self, name, functions.get(name, self._always(value)))
 
     @staticmethod
-    def _always(value: int) -> Callable[..., int]:
+    def _always(value: int) -> Callable[..., int | bytes]:
         return lambda *_: value
 
 
