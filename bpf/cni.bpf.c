@@ -19,7 +19,7 @@
 /* clang-format off: the order matters */
 #include "record.h"
 #include "kernel.h"
-#include "maps.h"
+#include "globals.h"
 #include "netns.h"
 #include "task.h"
 #include "facts.h"

@@ -3,10 +3,6 @@
 #ifndef CNI_NETNS_H
 #define CNI_NETNS_H
 
-/* Found once by cni_host. The host's netns never goes away, so its address is its identity. */
-static struct net *host_net;
-static const struct proc_ns_operations *net_ns_operations;
-
 static __always_inline bool is_host(const struct netns *ns)
 {
 	return ns->cookie == state.host_cookie;

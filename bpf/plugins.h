@@ -6,45 +6,12 @@
 #ifndef CNI_PLUGINS_H
 #define CNI_PLUGINS_H
 
-#define CHUNK 1024 /* bytes of an environment that are looked at in one go */
-
-struct space {
-	char chunk[CHUNK];
-	struct cni_start_record record;
-};
-
-/* Where cni_exec works: too much for its stack. No two runs of a program share a CPU. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct space);
-} spaces SEC(".maps");
-
 static __always_inline struct space *my_space(void)
 {
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&spaces, &zero);
 }
-
-/* A process that is a CNI call. */
-struct plugin {
-	__u64 began;
-	__u64 started; /* as its id may have been another's before */
-	__u64 unsure; /* not 0: its environment could not be read, so it may be none */
-};
-
-/*
- * By process id. Task storage will not do: where a thread that is not the first executes a program, it goes
- * on as the process, and the first one's storage is gone.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
-	__type(key, __u32);
-	__type(value, struct plugin);
-} plugins SEC(".maps");
 
 /* The part of an environment that has not been read yet. */
 struct rest {

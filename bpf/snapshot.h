@@ -112,9 +112,6 @@ int cni_snapshot(struct bpf_iter__task *ctx)
 	return 0;
 }
 
-/* Nobody but the reader runs cni_where, so one is enough. */
-static struct task_place place;
-
 /* Writes where a task is, the host's netns included. Python gives the iterator the task's tid. */
 SEC("?iter/task")
 int cni_where(struct bpf_iter__task *ctx)

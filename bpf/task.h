@@ -3,6 +3,12 @@
 #ifndef CNI_TASK_H
 #define CNI_TASK_H
 
+/* One of them, of the running kernel. */
+struct cgroup_at {
+	__u64 address;
+	struct cgroup_key key;
+};
+
 /* The deepest of a task's cgroups on v1. The kernel's array is as long as its list of controllers. */
 static __always_inline struct cgroup *deepest_of(struct css_set *set)
 {
