@@ -48,6 +48,8 @@ _LENGTH: Final = NETNS_RECORD.size.to_bytes(4, sys.byteorder) + bytes(4)
 _ERRORS: Final = {**errno.errorcode, 35: "EDEADLK", 95: "EOPNOTSUPP", 524: "ENOTSUPP"}
 """Names of errors as the kernel's sources give them, where there are two, or Python has none."""
 _CAUSES: Final = {number: cause for number, cause in enumerate(CAUSES) if cause}
+_NETNS_TYPES: Final = frozenset(range(CREATE, FOUND + 1))
+"""Types whose record is a `struct netns_record`."""
 _REFUSALS: Final = {CREATE_FAILED: NetnsCreateFailed, ENTER_FAILED: NetnsEnterFailed}
 """The types of event whose namespace may be unknown."""
 _SINGLE: Final = frozenset({EXIT, DESTROY, FOUND})
@@ -159,7 +161,7 @@ class Decoder:
         """
         record = bytes(buffer[offset : offset + size])
         try:
-            if CREATE <= record[0] <= FOUND and len(record) == NETNS_RECORD.size:
+            if record[0] in _NETNS_TYPES and len(record) == NETNS_RECORD.size:
                 events: list[Event] = []
                 self.decode_run(_LENGTH + record, events)
                 return events[0] if events else None
@@ -224,7 +226,7 @@ class Decoder:
         remember = self._namespaces.remember
         start, prefix = self._second_start, self._second_text
         causes, refusals, single = _CAUSES, _REFUSALS, _SINGLE
-        before, size, first, last = len(events), NETNS_RECORD.size, CREATE, FOUND
+        before, size, kinds = len(events), NETNS_RECORD.size, _NETNS_TYPES
         netns: Any  # None only where the class of the event lets it be: what follows sees to that
         other: Any
         try:
@@ -232,7 +234,7 @@ class Decoder:
                 length, kind, cause, error, userns, when, cookie, other_cookie, inum, other_inum,
                 pid, tid, ppid, uid, cgroup, comm, entered_tid, lifetime, teardown,
             ) in SLOT.iter_unpack(slots):  # fmt: skip
-                if length != size or not first <= kind <= last:
+                if length != size or kind not in kinds:
                     break
                 rest = when - start
                 if _TENTH <= rest < _SECOND:  # no need to pad it with zeros, which takes as long as all the rest
