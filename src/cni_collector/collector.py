@@ -11,14 +11,19 @@ from types import TracebackType
 from typing import Final, Self
 
 from .errors import ClosedError, CollectorError
-from .events import Event, type_name
-from .kernel.hooks import ALL
+from .events import CollectorStart, CollectorStop, Event, Lost, type_name
+from .kernel.hooks import ALL, TIERS, EventTypes
 from .stream.session import Session, Stats
 
 RING_BYTES: Final = 4 << 20
 """Default size of the ring buffer: room for some 37,000 events while the reader is away."""
 COALESCE: Final = 0.005
 """Default pause between the first event's wake-up and the reading, in seconds."""
+
+_LARGEST_RING: Final = 1 << 31
+"""The largest power of two that fits into `max_entries` of a BPF map, 32 bits."""
+_BY_NAME: Final = {type_name(kind): kind for kind in sorted(ALL, key=type_name)}
+_IN_EVERY_STREAM: Final = ", ".join(type_name(kind) for kind in (CollectorStart, Lost, CollectorStop))
 
 
 class Collector:
@@ -28,35 +33,42 @@ class Collector:
 
     Args:
         name: how the collector is called in logs and errors.
-        types: the types of event to report, as in `Event.type`; all by default. The kernel does no work for others.
-        tier: which set of hooks to use; the best that works by default.
-        ring_bytes: size of the kernel's ring buffer: a power of two, at least the size of a page.
+        types: the types of event to report, as classes or as in `Event.type`: `[NetnsCreate, "netns_exit"]`; all by
+            default. The kernel does no work for others.
+        tier: which set of hooks to use: `fentry`, `kprobe` or `tracepoint`; the best that works by default.
+        ring_bytes: size of the kernel's ring buffer: a power of two, from the size of a page to 2 GiB.
         coalesce: seconds to let events gather after the first one wakes the reader; 0 reads at once.
         node: how the machine is called in `collector_start`; by its host name by default.
 
     Raises:
-        ValueError: a type, size or time that makes no sense.
+        ValueError: an argument that makes no sense, of whatever kind.
     """
 
     def __init__(
         self,
         name: str = "cni",
         *,
-        types: Collection[str] | None = None,
+        types: Collection[str | type[Event]] | None = None,
         tier: str | None = None,
         ring_bytes: int = RING_BYTES,
         coalesce: float = COALESCE,
         node: str | None = None,
     ) -> None:
-        known = {type_name(kind): kind for kind in ALL}
-        if unknown := set(types or ()) - set(known):
-            raise ValueError(f"unknown event types {sorted(unknown)}: choose from {sorted(known)}")
-        if ring_bytes < mmap.PAGESIZE or ring_bytes & (ring_bytes - 1):
-            raise ValueError(f"ring_bytes must be a power of two of at least {mmap.PAGESIZE}, not {ring_bytes}")
-        if not 0 <= coalesce <= 60:
-            raise ValueError(f"coalesce must be between 0 and 60 seconds, not {coalesce}")
+        if not isinstance(name, str):
+            raise ValueError(f'name must be text, not {name!r}: write Collector("cni")')
+        if tier is not None and (not isinstance(tier, str) or tier not in TIERS):
+            raise ValueError(f"there is no tier {tier!r}: choose one of {', '.join(TIERS)}, or None for the best here")
+        if not _is_ring_size(ring_bytes):
+            raise ValueError(
+                f"ring_bytes must be a power of two of at least {mmap.PAGESIZE} and at most {_LARGEST_RING}, "
+                f"not {ring_bytes!r}"
+            )
+        if not isinstance(coalesce, int | float) or not 0 <= coalesce <= 60:
+            raise ValueError(f"coalesce must be between 0 and 60 seconds, not {coalesce!r}")
+        if node is not None and not isinstance(node, str):
+            raise ValueError(f"node must be text, or None for the host name, not {node!r}")
         self.name = name
-        self._wanted = frozenset(known[kind] for kind in (known if types is None else types))
+        self._wanted = ALL if types is None else _chosen(types)
         self._tier = tier
         self._ring_bytes = ring_bytes
         self._coalesce = coalesce
@@ -272,3 +284,27 @@ class EventStream:
                     self._collector._put_back(list(events))
         finally:
             await batches.aclose()
+
+
+def _chosen(types: Collection[str | type[Event]]) -> EventTypes:
+    """The classes of these types, given as classes or by name."""
+    if isinstance(types, str | bytes | type):
+        example = types.__name__ if isinstance(types, type) else repr(types)
+        raise ValueError(f"types must be a list, not {example} alone: write types=[{example}]")
+    try:
+        asked_for = list(types)
+    except TypeError:
+        raise ValueError(f'types must be a list, not {types!r}: write types=["netns_create"]') from None
+    choice = f"choose from {', '.join(_BY_NAME)}"
+    if not asked_for:
+        raise ValueError(f"types is empty, so nothing would be reported: {choice}, or leave it out for all")
+    kinds = [_BY_NAME.get(kind) if isinstance(kind, str) else kind for kind in asked_for]
+    unknown = [asked for asked, kind in zip(asked_for, kinds, strict=True) if kind not in _BY_NAME.values()]
+    if unknown:
+        names = ", ".join(one.__name__ if isinstance(one, type) else repr(one) for one in unknown)
+        raise ValueError(f"unknown event types {names}: {choice}; {_IN_EVERY_STREAM} are in every stream")
+    return frozenset(filter(None, kinds))
+
+
+def _is_ring_size(size: object) -> bool:
+    return isinstance(size, int) and mmap.PAGESIZE <= size <= _LARGEST_RING and not size & (size - 1)

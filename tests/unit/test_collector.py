@@ -14,7 +14,16 @@ import pytest
 from cni_collector import Collector
 from cni_collector.collector import RING_BYTES
 from cni_collector.errors import ClosedError, CollectorError, LayoutError, UnsupportedError
-from cni_collector.events import CollectorStart, CollectorStop, Event, NetnsCreate, NetnsDestroy
+from cni_collector.events import (
+    CniCall,
+    CollectorStart,
+    CollectorStop,
+    Event,
+    Lost,
+    NetnsCreate,
+    NetnsDestroy,
+    NetnsExit,
+)
 from cni_collector.kernel.hooks import ALL
 
 from ..support.made import made
@@ -59,25 +68,84 @@ class Reader(threading.Thread):
         return self.seen
 
 
+CHOICE = "choose from cni_end, cni_start, netns_create, .*, netns_found"
+ALWAYS = "; collector_start, lost, collector_stop are in every stream$"
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("types", "told"),
     [
-        {"types": ["netns_create", "netns_lost"]},
-        {"types": "netns_create"},
-        {"types": ["collector_start"]},
-        {"ring_bytes": 0},
-        {"ring_bytes": -mmap.PAGESIZE},
-        {"ring_bytes": mmap.PAGESIZE // 2},
-        {"ring_bytes": 3 * mmap.PAGESIZE},
-        {"coalesce": -0.001},
-        {"coalesce": 61},
-        {"coalesce": float("nan")},
+        (["netns_create", "netns_lost"], f"unknown event types 'netns_lost': {CHOICE}{ALWAYS}"),
+        (["collector_start"], f"unknown event types 'collector_start': {CHOICE}{ALWAYS}"),
+        ([NetnsCreate, Lost, CollectorStart], f"unknown event types Lost, CollectorStart: {CHOICE}{ALWAYS}"),
+        ([Event, CniCall, int], f"unknown event types Event, CniCall, int: {CHOICE}{ALWAYS}"),
+        ([7, None, ["netns_create"]], rf"unknown event types 7, None, \['netns_create'\]: {CHOICE}{ALWAYS}"),
+        ([made(NetnsCreate, "1")], rf"unknown event types NetnsCreate\(.*\): {CHOICE}{ALWAYS}"),
+        ("netns_create", r"types must be a list, not 'netns_create' alone: write types=\['netns_create'\]$"),
+        (b"netns_create", "types must be a list, not b'netns_create' alone"),
+        ("", "types must be a list, not '' alone"),
+        (NetnsCreate, r"types must be a list, not NetnsCreate alone: write types=\[NetnsCreate\]$"),
+        (7, r'types must be a list, not 7: write types=\["netns_create"\]$'),
+        ([], f"types is empty, so nothing would be reported: {CHOICE}, or leave it out for all$"),
+        (frozenset(), "types is empty"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
-    (name,) = options
-    with pytest.raises(ValueError, match=name if name != "types" else "unknown event types"):
-        Collector(**options)
+def test_types_that_make_no_sense_are_refused(types: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=f"^{told}"):
+        Collector(types=types)
+
+
+REFUSED: dict[str, tuple[str, list[Any]]] = {
+    "ring_bytes": (
+        f"ring_bytes must be a power of two of at least {mmap.PAGESIZE} and at most 2147483648, not ",
+        [0, -mmap.PAGESIZE, mmap.PAGESIZE // 2, 3 * mmap.PAGESIZE, 1 << 32, float(1 << 20), "4", None],
+    ),
+    "coalesce": (
+        "coalesce must be between 0 and 60 seconds, not ",
+        [-0.001, 61, float("nan"), float("inf"), "0.1", None, 1j],
+    ),
+    "tier": (
+        "there is no tier .*: choose one of fentry, kprobe, tracepoint, or None for the best here$",
+        ["best", "", 7, ["tracepoint"]],
+    ),
+    "node": ("node must be text, or None for the host name, not ", [7, b"n", ["n"]]),
+    "name": ("name must be text, not ", [7, None, ["netns_create"]]),
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [(option, value, told) for option, (told, values) in REFUSED.items() for value in values],
+)
+def test_options_that_make_no_sense_are_refused(option: str, value: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=f"^{told}") as caught:
+        Collector(**{option: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tier_that_does_not_exist() -> None:
+    with pytest.raises(ValueError, match=r"there is no tier 'best': choose one of .*tracepoint"):
+        Collector(tier="best")
+
+
+def test_keywords_that_do_not_exist_are_pythons_business() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'type'"):
+        Collector(type=["netns_create"])  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        ["netns_create", "netns_exit"],
+        [NetnsCreate, NetnsExit],
+        (NetnsCreate, "netns_exit", "netns_create"),
+        {NetnsCreate, "netns_exit"},
+        dict.fromkeys([NetnsCreate, "netns_exit"]),
+    ],
+)
+def test_types_are_classes_and_names(session: FakeSession, types: Any) -> None:
+    with Collector(types=types):
+        assert session.arguments[0] == {NetnsCreate, NetnsExit}
 
 
 def test_options_reach_the_session(session: FakeSession) -> None:
