@@ -6,7 +6,7 @@ import collections
 import mmap
 import threading
 import time
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from types import TracebackType
 from typing import Final, Self
 
@@ -29,7 +29,9 @@ _IN_EVERY_STREAM: Final = ", ".join(type_name(kind) for kind in (CollectorStart,
 class Collector:
     """Reports what happens to network namespaces on this machine.
 
-    Usable as a context manager: attached once the block is entered, stopped when it is left.
+    Usable as a context manager, with `with` and `async with`: attached once the block is entered, stopped when it is
+    left. `async with` attaches and detaches in a thread, so the event loop goes on meanwhile. Where it is cancelled, it
+    ends what it has begun first: nothing stays attached.
 
     Args:
         name: how the collector is called in logs and errors.
@@ -126,6 +128,21 @@ class Collector:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    async def __aenter__(self) -> Self:
+        import asyncio
+
+        try:
+            await _in_a_thread(self.start)
+        except asyncio.CancelledError:
+            await _in_a_thread(self.stop)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await _in_a_thread(self.stop)
 
     def events(self) -> EventStream:
         """All events, one by one, for `for` and for `async for`. Ends when the collector is stopped.
@@ -382,3 +399,19 @@ def _chosen(types: Collection[str | type[Event]]) -> EventTypes:
 
 def _is_ring_size(size: object) -> bool:
     return isinstance(size, int) and mmap.PAGESIZE <= size <= _LARGEST_RING and not size & (size - 1)
+
+
+async def _in_a_thread(work: Callable[[], None]) -> None:
+    """Runs it in a thread, to its end also where this is cancelled: the cancellation comes after it."""
+    import asyncio
+
+    done = asyncio.get_running_loop().run_in_executor(None, work)
+    cancelled: asyncio.CancelledError | None = None
+    while not done.done():
+        try:
+            await asyncio.wait([done])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        raise cancelled from done.exception()
+    done.result()

@@ -696,6 +696,23 @@ def test_however_often_loops_of_all_kinds_are_left_events_come_once_and_in_order
     assert seen == [START, *events, stop_event(2000)]
 
 
+def test_async_with_starts_and_stops_while_the_event_loop_goes_on(session: FakeSession) -> None:
+    async def scenario() -> list[Event]:
+        turned = threading.Event()
+        session.attaching = session.detaching = held(threading.Event(), turned)
+        asyncio.get_running_loop().call_later(0.01, turned.set)
+        async with Collector("under test", coalesce=0) as collector:
+            assert collector.healthy
+            turned.clear()
+            session.script.append([ONE])
+            asyncio.get_running_loop().call_later(0.01, turned.set)
+        assert not collector.healthy
+        assert session.closed
+        return [event async for event in collector.events()]
+
+    assert asyncio.run(scenario()) == [START, ONE, stop_event(1)]
+
+
 def test_events_are_read_while_stop_detaches(session: FakeSession, collector: Collector) -> None:
     """On the event loop, too: it does not stand still for a lock."""
 
@@ -735,6 +752,74 @@ def test_stop_waits_for_a_start_and_for_another_stop(session: FakeSession, colle
         thread.join(SOON)
     assert session.closed
     assert list(collector.events()) == [START, stop_event(0)]
+
+
+def test_async_with_raises_what_start_raises(session: FakeSession) -> None:
+    async def scenario() -> None:
+        async with Collector("under test"):
+            pytest.fail("it did start")
+
+    session.start_error = UnsupportedError("no kernel")
+    with pytest.raises(UnsupportedError, match="no kernel"):
+        asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("impatient", [1, 3])
+def test_a_start_that_is_cancelled_leaves_nothing_attached(
+    session: FakeSession, collector: Collector, impatient: int
+) -> None:
+    async def scenario() -> None:
+        attaching, go_on = threading.Event(), threading.Event()
+        session.attaching = held(attaching, go_on)
+        entering = asyncio.create_task(collector.__aenter__())
+        await until(attaching.is_set)
+        for _ in range(impatient):
+            entering.cancel()
+            await asyncio.sleep(0.001)
+        assert not entering.done(), "it has to wait for what cannot be interrupted"
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        assert session.closed
+
+    asyncio.run(scenario())
+    assert not collector.healthy
+
+
+def test_a_start_that_is_cancelled_and_fails_is_cancelled(session: FakeSession, collector: Collector) -> None:
+    async def scenario() -> None:
+        go_on = threading.Event()
+        session.attaching = lambda: go_on.wait(SOON)
+        entering = asyncio.create_task(collector.__aenter__())
+        await asyncio.sleep(0.001)
+        entering.cancel()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await entering
+        assert isinstance(caught.value.__cause__, UnsupportedError)
+
+    session.start_error = UnsupportedError("no kernel")
+    asyncio.run(scenario())
+
+
+def test_a_stop_that_is_cancelled_stops(session: FakeSession) -> None:
+    async def scenario() -> None:
+        detaching, go_on = threading.Event(), threading.Event()
+        session.detaching = held(detaching, go_on)
+
+        async def block() -> None:
+            async with Collector("under test"):
+                pass
+
+        leaving = asyncio.create_task(block())
+        await until(detaching.is_set)
+        leaving.cancel()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert session.closed
+
+    asyncio.run(scenario())
 
 
 def test_stats_are_live_and_stay_after_the_stop(session: FakeSession, collector: Collector) -> None:
