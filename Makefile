@@ -21,7 +21,7 @@ run: setup ## show live events (needs root, uses sudo)
 	$(SUDO) $(BIN)/cni-collector watch
 
 test: $(VENV)/.dev packages-test ## run all tests (the kernel's need root, by sudo)
-	$(BIN)/python -m pytest tests/unit tests/fuzz
+	$(BIN)/python -m pytest tests/unit tests/fuzz tests/typing
 	$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider tests/kernel tests/runtimes tests/destinations tests/torture \
 		tests/docs tests/deploy
 
@@ -35,7 +35,7 @@ show: $(VENV)/.dev packages-test ## run three nodes that send to NATS, OTLP and 
 	$(SUDO) $(BIN)/python -m tests.destinations
 
 test-unit: $(VENV)/.dev ## run the tests that need neither root nor BPF
-	$(BIN)/python -m pytest tests/unit tests/fuzz
+	$(BIN)/python -m pytest tests/unit tests/fuzz tests/typing
 
 fuzz: $(VENV)/.dev ## feed the parsers millions of inputs, guided by coverage
 	$(BIN)/python -m tests.fuzz

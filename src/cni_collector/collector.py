@@ -6,7 +6,7 @@ import collections
 import mmap
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import TracebackType
 from typing import Final, Self
 
@@ -202,7 +202,7 @@ class Collector:
             finally:
                 self._end(session)
 
-    async def _fetch(self, reader: _AsyncEvents) -> bool:
+    async def _fetch(self, reader: AsyncEvents) -> bool:
         """Has `reader.rest` give the next batch, once there is one; False at the end.
 
         It may be cancelled wherever it waits: nothing has been read then, and the next time it does not wait as long.
@@ -347,12 +347,12 @@ class EventStream:
         for _ in self._collector._batches(reader):
             yield from reader.rest
 
-    def __aiter__(self) -> AsyncIterator[Event]:
-        return _AsyncEvents(self._collector)
+    def __aiter__(self) -> AsyncEvents:
+        return AsyncEvents(self._collector)
 
 
-class _AsyncEvents(_Reader):
-    """One `async for`.
+class AsyncEvents(_Reader):
+    """One `async for`: what `aiter` makes of an `EventStream`. A wait for its next event may be cancelled.
 
     No generator: an event loop ends those some time after a `break`, and a wait that is cancelled would end it at once.
 
