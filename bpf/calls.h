@@ -221,6 +221,8 @@ static __always_inline void changes_over(const struct nsproxy *to)
 /* The current task is ending, and still is where it was. */
 static __always_inline void ends(void)
 {
+	if (!wanted(RECORD_NETNS_EXIT))
+		return;
 	settle_call();
 	ended();
 }

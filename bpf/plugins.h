@@ -265,7 +265,7 @@ static __always_inline void plugin_ends(struct task_struct *task, struct task_st
 /* The current thread is ending, and off the count of the living: the last one sees none left. */
 static __always_inline void thread_ended(struct task_struct *task)
 {
-	if (!task->signal->live.counter)
+	if ((wanted(RECORD_CNI_START) || wanted(RECORD_CNI_END)) && !task->signal->live.counter)
 		plugin_ends(task, task->group_leader);
 }
 

@@ -31,7 +31,7 @@ class Hook(NamedTuple):
 
     Attributes:
         programs: in the order in which they are attached: the end of a call before its beginning, so that a
-            call seen to begin is also seen to end.
+            call seen to begin is also seen to end. A program may stand in several hooks.
         gives: the fact, in words; what is lost where the hook is missing.
         feeds: the types of event that depend on it; it is left out where none of them is wanted.
         required: without it the tier is not offered.
@@ -78,7 +78,7 @@ def _function_hooks(end: str, begin: str) -> tuple[Hook, ...]:
 
 
 TIERS: Final[dict[str, tuple[Hook, ...]]] = {
-    "fentry": (_calls("cni_over", "cni_exec"), _ending("cni_exit"), *_function_hooks("cni_fx", "cni_fe")),
+    "fentry": (_calls("cni_exit", "cni_exec"), _ending("cni_exit"), *_function_hooks("cni_fx", "cni_fe")),
     "kprobe": (
         _calls("cni_kp_over", "cni_kp_exec"),
         _ending("cni_kp_exit"),
@@ -86,7 +86,7 @@ TIERS: Final[dict[str, tuple[Hook, ...]]] = {
         *_function_hooks("cni_kr", "cni_kp"),
     ),
     "tracepoint": (
-        _calls("cni_over", "cni_exec"),
+        _calls("cni_exit", "cni_exec"),
         Hook(("cni_tx_cleanup", "cni_tp_cleanup"), "destruction", _DESTROY),
         _ending("cni_exit"),
         _FORK,
