@@ -8,7 +8,7 @@ SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(cni_fork, struct task_struct *parent, struct task_struct *child)
 {
 	if (child->nsproxy->net_ns != parent->nsproxy->net_ns)
-		forked(child);
+		task_fork(child);
 	return 0;
 }
 
@@ -19,8 +19,8 @@ int BPF_PROG(cni_fork, struct task_struct *parent, struct task_struct *child)
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(cni_exit, struct task_struct *task)
 {
-	ends();
-	thread_ended(task);
+	task_exit();
+	thread_exit(task);
 	return 0;
 }
 
@@ -28,7 +28,7 @@ int BPF_PROG(cni_exit, struct task_struct *task)
 SEC("?tp_btf/sched_process_exec")
 int BPF_PROG(cni_exec, struct task_struct *task, int old_pid, struct linux_binprm *binary)
 {
-	executed(task, binary->filename);
+	process_exec(task, binary->filename);
 	return 0;
 }
 
