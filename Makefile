@@ -15,7 +15,7 @@ CLANG_FORMAT ?= clang-format-14
 IMAGE ?= cni-collector
 CONTAINERS = $(or $(shell command -v podman || command -v docker),$(error this needs podman or docker))
 
-.PHONY: run show torture test test-kernels test-unit fuzz lint bpf bpf-check bench bench-sizing bench-others image setup help clean
+.PHONY: run show torture test test-kernels test-unit fuzz lint bpf bpf-check bench bench-sizing bench-bystanders image setup help clean
 
 run: setup ## show live events (needs root, uses sudo)
 	$(SUDO) $(BIN)/cni-collector watch
@@ -44,6 +44,7 @@ lint: $(VENV)/.dev packages-bpf ## check types, style and format, of Python and 
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(CLANG_FORMAT) --dry-run -Werror $(BPF) $(NAIVE)
 
 bpf: packages-bpf ## rebuild the BPF object
@@ -65,7 +66,7 @@ bench: $(VENV)/.dev packages-bench ## print what speed, size and rightness are o
 bench-sizing: $(VENV)/.dev packages-test ## print what each destination takes of CPU and memory, by events a second
 	$(SUDO) $(BIN)/python -m bench.sizing
 
-bench-others: $(VENV)/.dev packages-machines packages-bpf ## print what other programs pay, in instructions of emulated machines
+bench-bystanders: $(VENV)/.dev packages-machines packages-bpf ## print what other programs pay, in instructions of emulated machines
 	$(SUDO) $(BIN)/python -m bench.instructions 6.1 6.12
 
 image: ## build the container image, with podman or docker; IMAGE= is its name, BASE= a Debian to build it on

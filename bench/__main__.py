@@ -15,11 +15,11 @@ import click
 
 from cni_collector import Collector, CollectorError, CollectorStart, __version__
 
-from . import execs, idle, latency, live, others, programs, reading, rightness, startup, storm
+from . import bystanders, execs, idle, latency, live, programs, reading, rightness, startup, storm
 from .table import Row, table
 from .tracers import floor, tracers
 
-PARTS = ["rightness", "reading", "live", "latency", "idle", "startup", "storm", "programs", "others", "execs"]
+PARTS = ["rightness", "reading", "live", "latency", "idle", "startup", "storm", "programs", "bystanders", "execs"]
 
 
 @click.command()
@@ -48,7 +48,7 @@ def main(idle_seconds: float, live_seconds: float, repeats: int, only: tuple[str
         "startup": lambda: startup.rows(subjects, 10),
         "storm": lambda: storm.rows([*subjects, *floor()], repeats),
         "programs": lambda: programs.rows(2 * repeats + 1),
-        "others": lambda: others.rows(subjects, repeats),
+        "bystanders": lambda: bystanders.rows(subjects, repeats),
         "execs": lambda: execs.rows(2 * repeats + 1),
     }
     print(

@@ -1,4 +1,4 @@
-"""What others pay, in instructions: loops in an emulated machine in which a nanosecond passes with each instruction.
+"""What bystanders pay, in instructions: loops in an emulated machine where a nanosecond passes with each instruction.
 
     python -m bench.instructions [KERNEL...]
 

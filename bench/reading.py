@@ -13,7 +13,7 @@ import msgspec
 
 from cni_collector import Collector, Event, Netns, NetnsEnter
 from cni_collector.kernel.ring import LibbpfRing, MappedRing
-from cni_collector.stream.decoder import SLOT
+from cni_collector.kernel.wire import SLOT
 from cni_collector.stream.session import CHUNK
 
 from .load import load

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.destinations.nats import NatsServer
-from tests.destinations.receiver import Receiver
-from tests.destinations.running import free_port
+from tests.support.exporting import free_port
+from tests.support.nats import NatsServer
+from tests.support.receiver import Receiver
 
 from .awake import awake
 from .load import load

@@ -2,9 +2,6 @@
 /*
  * The calls that change where a task is, from beginning to end. Every tier calls these; a tier that sees more
  * than the two edges of a call also says so when a namespace has been made, and when the task changes over.
- *
- * Those without "inline" are global functions, hence their results: each stands once in the object, and is
- * verified by itself.
  */
 #ifndef CNI_CALLS_H
 #define CNI_CALLS_H

@@ -2,6 +2,11 @@
 /*
  * The kernel side, in the order in which to read it. One object holds all programs; none loads by itself
  * ("?"): Python chooses those of the tier that works here.
+ *
+ * Functions that are __noinline and not static are global ones to the verifier, hence their results: int,
+ * where void would do. libbpf copies such a function into each program that calls it. There the verifier
+ * walks it once, whatever its arguments may be; any other it walks at each call, and again for each state
+ * that the program can be in.
  */
 #include <linux/bpf.h>
 #include <linux/errno.h>
@@ -14,7 +19,7 @@
 /* clang-format off: the order matters */
 #include "record.h"
 #include "kernel.h"
-#include "maps.h"
+#include "globals.h"
 #include "netns.h"
 #include "task.h"
 #include "facts.h"

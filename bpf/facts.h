@@ -6,7 +6,7 @@
 #ifndef CNI_FACTS_H
 #define CNI_FACTS_H
 
-/* The parts of a record that are not the task's. */
+/* A fact about a network namespace: the parts of its record that are not the task's. */
 struct fact {
 	__u8 type;
 	__u8 cause;
@@ -47,11 +47,11 @@ static __always_inline void report_task(struct task_struct *task, const struct c
 		return;
 	}
 	describe_fact(fact, record);
-	describe_task(task, &cgroup->key, record);
+	describe_task(task, &cgroup->key, &record->task);
 	bpf_ringbuf_submit(record, 0);
 }
 
-/* A fact about the current task. A global function: verified once, not at each of its callers. */
+/* A fact about the current task. A global function, as most programs have several facts to report. */
 __noinline int report(struct fact *fact)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -68,9 +68,6 @@ static __always_inline struct task_state *state_of(struct task_struct *task, boo
 {
 	return bpf_task_storage_get(&tasks, task, NULL, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
 }
-
-/* There was no room for a namespace: since then, one that is not tracked may have been told of. */
-static bool overflowed;
 
 /* From here on the namespace is known, and its end will be reported. -EEXIST: it was known before. */
 static __always_inline long track(const struct netns *ns, __u64 born, bool reported)
@@ -218,9 +215,6 @@ static __always_inline void refused(enum record_type type, const struct netns *t
 		report(&fact);
 }
 
-/* Set when the snapshot begins: what was born before then, it finds. */
-static bool walked;
-
 /*
  * A namespace whose birth was not seen, met while the current task came back from creating it: the call began
  * before the collector did.
@@ -244,8 +238,6 @@ static __always_inline void met(void)
  * another cookie. Only cleanup_net() takes one off, and one run follows another, so whatever is found
  * off the list at the end of a run died in that run.
  */
-static __u64 cleanup_start;
-
 static long report_if_gone(void *map, __u64 *cookie, struct tracked *entry, void *context)
 {
 	const struct net *net = (const struct net *)entry->net;

@@ -62,12 +62,7 @@ int cni_tx_clone3(struct trace_event_raw_sys_exit *ctx)
 	return 0;
 }
 
-/*
- * cleanup_net() is the only work on the workqueue "netns" (net_ns_init). Its address is learnt from
- * the first run instead of from kallsyms, which the machine may hide.
- */
-static void *cleanup_net;
-
+/* cleanup_net() is the only work on the workqueue "netns" (net_ns_init). */
 static __always_inline bool on_netns_workqueue(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();

@@ -14,6 +14,9 @@
 /* include/linux/err.h: pointers from -MAX_ERRNO on are errors. */
 #define MAX_ERRNO 4095UL
 
+/* kernel/cgroup/cgroup.c, cgroup_init(): no kernel has more controllers. */
+#define MAX_SUBSYS 16
+
 #define NSFS_MAGIC 0x6e736673
 #define PID_FS_MAGIC 0x50494446 /* pidfds from 6.9 on */
 #define ANON_INODE_FS_MAGIC 0x09041934 /* pidfds before that */
@@ -89,7 +92,7 @@ struct cgroup {
 };
 
 struct css_set {
-	struct cgroup_subsys_state *subsys[16];
+	struct cgroup_subsys_state *subsys[MAX_SUBSYS]; /* in the kernel, as many as it has controllers */
 	struct css_set *dom_cset;
 	struct cgroup *dfl_cgrp;
 };

@@ -3,10 +3,6 @@
 #ifndef CNI_NETNS_H
 #define CNI_NETNS_H
 
-/* Found once by cni_host. The host's netns never goes away, so its address is its identity. */
-static struct net *host_net;
-static const struct proc_ns_operations *net_ns_operations;
-
 static __always_inline bool is_host(const struct netns *ns)
 {
 	return ns->cookie == state.host_cookie;
@@ -34,8 +30,10 @@ static __always_inline void netns_of(struct task_struct *task, struct netns *ns)
 	ns->userns = net->user_ns->ns.inum;
 }
 
-/* The netns of the current task: needed often, verified once. Loads from a task take the verifier long, see
- * task.h. */
+/*
+ * The netns of the current task. A global function, as programs need it in several places, and loads from a
+ * task take the verifier long (see task.h).
+ */
 __noinline int netns_here(struct netns *ns)
 {
 	if (ns)

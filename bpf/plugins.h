@@ -6,45 +6,12 @@
 #ifndef CNI_PLUGINS_H
 #define CNI_PLUGINS_H
 
-#define CHUNK 1024 /* bytes of an environment that are looked at in one go */
-
-struct space {
-	char chunk[CHUNK];
-	struct cni_record record;
-};
-
-/* Where cni_exec works: too much for its stack. No two runs of a program share a CPU. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct space);
-} spaces SEC(".maps");
-
 static __always_inline struct space *my_space(void)
 {
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&spaces, &zero);
 }
-
-/* A process that is a CNI call. */
-struct plugin {
-	__u64 began;
-	__u64 started; /* as its id may have been another's before */
-	__u64 unsure; /* not 0: its environment could not be read, so it may be none */
-};
-
-/*
- * By process id. Task storage will not do: where a thread that is not the first executes a program, it goes
- * on as the process, and the first one's storage is gone.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
-	__type(key, __u32);
-	__type(value, struct plugin);
-} plugins SEC(".maps");
 
 /* The part of an environment that has not been read yet. */
 struct rest {
@@ -146,8 +113,8 @@ __noinline int look_further(struct rest *rest)
 
 /*
  * Adds the next variable to the record, if it matters; whether that was the last. One that is longer than its
- * place comes in parts. A global function, like those above: so the verifier walks it once, and not for each
- * state that a loop can be in.
+ * place comes in parts. A global function, like those above: otherwise the verifier walks it for each state
+ * that a loop can be in.
  */
 __noinline int keep_next(struct rest *rest)
 {
@@ -198,16 +165,22 @@ static long keep_variables(__u32 index, struct rest *rest)
 __noinline int describe_plugin(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct fact fact = {.type = RECORD_CNI_START, .teardown = task->group_leader->start_boottime};
 	struct cgroup_at cgroup = cgroup_of(task);
 	struct space *space = my_space();
+	struct cni_start_record *record;
+	struct netns own = {};
 
 	if (!space)
 		return 0;
-	netns_here(&fact.other);
+	record = &space->record;
+	netns_here(&own);
 	tell_cgroup(&cgroup);
-	describe_fact(&fact, &space->record.task);
-	describe_task(task, &cgroup.key, &space->record.task);
+	record->type = RECORD_CNI_START;
+	record->own_inum = own.inum;
+	record->time = bpf_ktime_get_boot_ns();
+	record->started = task->group_leader->start_boottime;
+	record->own_cookie = own.cookie;
+	describe_task(task, &cgroup.key, &record->task);
 	return 0;
 }
 
@@ -222,7 +195,7 @@ static __always_inline void plugin_begins(__u32 pid, __u64 started, const char *
 	if (!space)
 		return;
 	describe_plugin();
-	plugin.began = space->record.task.time;
+	plugin.began = space->record.time;
 	if (bpf_map_update_elem(&plugins, &pid, &plugin, BPF_ANY))
 		count_lost(RECORD_CNI_END);
 	space->record.text[0] = 0;
@@ -231,7 +204,7 @@ static __always_inline void plugin_begins(__u32 pid, __u64 started, const char *
 	bpf_loop(1 << 20, keep_variables, rest, 0);
 	space->record.cut = rest->cut || rest->at < rest->end;
 	space->record.length = rest->used;
-	length = offsetof(struct cni_record, text) + rest->used;
+	length = offsetof(struct cni_start_record, text) + rest->used;
 	if (length <= sizeof(space->record) && bpf_ringbuf_output(&ring, &space->record, length, 0))
 		count_lost(RECORD_CNI_START);
 }
@@ -259,7 +232,7 @@ static __always_inline void plugin_ends(struct task_struct *task, struct task_st
 {
 	__u32 pid = task->tgid;
 	struct plugin *found = bpf_map_lookup_elem(&plugins, &pid);
-	struct fact fact = {.type = RECORD_CNI_END};
+	struct cni_end_record *record;
 	struct cgroup_at cgroup;
 	struct plugin plugin;
 
@@ -269,14 +242,24 @@ static __always_inline void plugin_ends(struct task_struct *task, struct task_st
 	/* Two threads that end at once may both find none left: the one that deletes the entry reports. */
 	if (bpf_map_delete_elem(&plugins, &pid) || plugin.started != leader->start_boottime)
 		return;
-	fact.cause = plugin.unsure;
-	fact.error =
-		task->signal->flags & SIGNAL_GROUP_EXIT ? task->signal->group_exit_code : leader->exit_code;
-	fact.lifetime = bpf_ktime_get_boot_ns() - plugin.began;
-	fact.teardown = plugin.started;
+	if (!wanted(RECORD_CNI_END))
+		return;
 	cgroup = cgroup_of(task);
-	if (wanted(RECORD_CNI_END))
-		report_task(leader, &cgroup, &fact);
+	tell_cgroup(&cgroup);
+	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record) {
+		count_lost(RECORD_CNI_END);
+		return;
+	}
+	record->type = RECORD_CNI_END;
+	record->unsure = plugin.unsure;
+	record->status =
+		task->signal->flags & SIGNAL_GROUP_EXIT ? task->signal->group_exit_code : leader->exit_code;
+	record->time = bpf_ktime_get_boot_ns();
+	record->started = plugin.started;
+	record->duration = record->time - plugin.began;
+	describe_task(leader, &cgroup.key, &record->task);
+	bpf_ringbuf_submit(record, 0);
 }
 
 /* The current thread is ending, and off the count of the living: the last one sees none left. */

@@ -2,9 +2,10 @@
 /*
  * The contract between the kernel side and Python: every byte that crosses over.
  *
- * Python's half is src/cni_collector/record.py; tests/unit/test_layout.py compares the two,
+ * Python's half is src/cni_collector/kernel/wire.py; tests/unit/test_layout.py compares the two,
  * field by field, through the BTF of the compiled object. All integers are in the byte order of
  * the machine, times are nanoseconds of CLOCK_BOOTTIME, and a zero means "does not apply".
+ * The first byte of a record is its type. Records have no holes: every byte is written.
  */
 #ifndef CNI_RECORD_H
 #define CNI_RECORD_H
@@ -32,40 +33,60 @@ enum cause {
 	CAUSE_EXIT = 4,
 };
 
-/* One fact about one network namespace, or the end of a CNI call. */
-struct netns_record {
-	__u8 type;
-	__u8 cause;
-	__u16 error; /* errno of a refused attempt, positive; of a CNI call's end, the status that wait(2)
-			gives */
-	__u32 userns; /* inum of the user namespace that owns the subject */
-	__u64 time;
-	__u64 cookie; /* the subject */
-	__u64 other_cookie; /* next, of a netns_exit; otherwise prev */
-	__u32 inum;
-	__u32 other_inum;
+/* Who: a part of the records below. */
+struct task {
 	__u32 pid;
 	__u32 tid;
 	__u32 ppid;
 	__u32 uid;
 	__u64 cgroup; /* with `hierarchy`: which cgroup_record names the path */
 	__u32 hierarchy;
-	__u32 entered_tid; /* of a netns_exit: the task's tid when it entered */
-	__u64 lifetime; /* also the duration of a CNI call */
-	__u64 teardown; /* of a CNI call: when its process was started, which makes `pid` unique */
 	char comm[16];
+} __attribute__((packed, aligned(4))); /* as `cgroup` alone would leave a hole behind `comm` */
+
+/* One fact about one network namespace. */
+struct netns_record {
+	__u8 type;
+	__u8 cause;
+	__u16 error; /* errno of a refused attempt, positive */
+	__u32 userns; /* inum of the user namespace that owns the subject */
+	__u64 time;
+	__u64 cookie; /* the subject */
+	__u64 other_cookie; /* next, of a netns_exit; otherwise prev */
+	__u32 inum;
+	__u32 other_inum;
+	struct task task;
+	__u32 entered_tid; /* of a netns_exit: the task's tid when it entered */
+	__u64 lifetime; /* of a netns_destroy: since its birth */
+	__u64 teardown; /* of a netns_destroy: since the kernel began to clean up */
 };
 
 #define CNI_TEXT 16384 /* bytes */
 #define CNI_VARIABLE 4096 /* bytes: what is longer is cut */
 
 /* The beginning of a CNI call. */
-struct cni_record {
-	struct netns_record task;
-	__u32 length; /* bytes used in `text` */
-	__u32 cut; /* not 0: something of the environment is missing */
+struct cni_start_record {
+	__u8 type;
+	__u8 cut; /* not 0: something of the environment is missing */
+	__u16 length; /* bytes used in `text` */
+	__u32 own_inum; /* of the network namespace that the process is in */
+	__u64 time;
+	__u64 started; /* when the process was started, which makes `task.pid` unique */
+	__u64 own_cookie;
+	struct task task;
 	/* The path that was executed, then the variables that matter, each closed by NUL. */
 	char text[CNI_TEXT];
+};
+
+/* The end of a CNI call. */
+struct cni_end_record {
+	__u8 type;
+	__u8 unsure; /* not 0: its environment could not be read, so it may have been none */
+	__u16 status; /* as wait(2) gives it */
+	struct task task; /* the first thread of the process */
+	__u64 time;
+	__u64 started; /* as in the cni_start_record */
+	__u64 duration;
 };
 
 #define CGROUP_NAMES 2032 /* bytes: fills the record up to 2 KiB */

@@ -102,7 +102,7 @@ int cni_snapshot(struct bpf_iter__task *ctx)
 	netns_of(task, &fact.subject);
 	cgroup = cgroup_of(task);
 	describe_fact(&fact, &record);
-	describe_task(task, &cgroup.key, &record);
+	describe_task(task, &cgroup.key, &record.task);
 	scratch.id = cgroup.address;
 	used = cgroup_path(&scratch);
 	if (used > CGROUP_NAMES)
@@ -111,9 +111,6 @@ int cni_snapshot(struct bpf_iter__task *ctx)
 	bpf_seq_write(seq, &record, sizeof(record));
 	return 0;
 }
-
-/* Nobody but the reader runs cni_where, so one is enough. */
-static struct task_place place;
 
 /* Writes where a task is, the host's netns included. Python gives the iterator the task's tid. */
 SEC("?iter/task")

@@ -3,10 +3,25 @@
 #ifndef CNI_TASK_H
 #define CNI_TASK_H
 
-/* One v1 controller's cgroup, if it is deeper. A controller that this kernel does not have costs nothing. */
-#define DEEPER(i)                                                                                 \
-	if (bpf_core_field_exists(set->subsys[i]) && set->subsys[i]->cgroup->level > best->level) \
-		best = set->subsys[i]->cgroup;
+/* One of them, of the running kernel. */
+struct cgroup_at {
+	__u64 address;
+	struct cgroup_key key;
+};
+
+/* The deepest of a task's cgroups on v1. The kernel's array is as long as its list of controllers. */
+static __always_inline struct cgroup *deepest_of(struct css_set *set)
+{
+	__u32 count = bpf_core_field_size(set->subsys) / sizeof(set->subsys[0]);
+	struct cgroup_subsys_state **subsys = &set->subsys[0];
+	struct cgroup *best = set->dfl_cgrp;
+
+#pragma unroll
+	for (__u32 i = 0; i < MAX_SUBSYS; i++)
+		if (i < count && subsys[i]->cgroup->level > best->level)
+			best = subsys[i]->cgroup;
+	return best;
+}
 
 /*
  * The cgroup that says most about a task: its own on v2 or, where that is the root (legacy and
@@ -20,39 +35,22 @@ static __always_inline struct cgroup_at cgroup_of(struct task_struct *task)
 {
 	struct cgroup_at at = {.key.epoch = state.cgroup_epoch};
 	struct css_set *set = task->cgroups;
-	struct cgroup *best = set->dfl_cgrp;
+	struct cgroup *cgroup = set->dfl_cgrp;
 
-	if (best->level) {
-		at.key.id = best->kn->id;
+	if (cgroup->level) {
+		at.key.id = cgroup->kn->id;
 	} else {
-		set = set->dom_cset;
-		best = set->dfl_cgrp;
-		DEEPER(0)
-		DEEPER(1)
-		DEEPER(2)
-		DEEPER(3)
-		DEEPER(4)
-		DEEPER(5)
-		DEEPER(6)
-		DEEPER(7)
-		DEEPER(8)
-		DEEPER(9)
-		DEEPER(10)
-		DEEPER(11)
-		DEEPER(12)
-		DEEPER(13)
-		DEEPER(14)
-		DEEPER(15)
-		at.key.id = best->kn->id;
-		at.key.hierarchy = best->root->hierarchy_id;
+		cgroup = deepest_of(set->dom_cset);
+		at.key.id = cgroup->kn->id;
+		at.key.hierarchy = cgroup->root->hierarchy_id;
 	}
-	at.address = (__u64)best;
+	at.address = (__u64)cgroup;
 	return at;
 }
 
 /*
- * Writes the path of the cgroup whose address stands in `id`, and says how many bytes of names it has.
- * Verified once, not at each of its callers.
+ * Writes the path of the cgroup whose address stands in `id`, and says how many bytes of names it has. A
+ * global function, as its loop is long.
  */
 __noinline __u32 cgroup_path(struct cgroup_record *record)
 {
@@ -102,15 +100,15 @@ static __always_inline void tell_cgroup(const struct cgroup_at *at)
 }
 
 static __always_inline void describe_task(struct task_struct *task, const struct cgroup_key *cgroup,
-					  struct netns_record *record)
+					  struct task *who)
 {
-	record->pid = task->tgid;
-	record->tid = task->pid;
-	record->ppid = BPF_CORE_READ(task, real_parent, tgid);
-	record->uid = BPF_CORE_READ(task, cred, uid.val);
-	record->cgroup = cgroup->id;
-	record->hierarchy = cgroup->hierarchy;
-	bpf_probe_read_kernel(record->comm, sizeof(record->comm), task->comm);
+	who->pid = task->tgid;
+	who->tid = task->pid;
+	who->ppid = BPF_CORE_READ(task, real_parent, tgid);
+	who->uid = BPF_CORE_READ(task, cred, uid.val);
+	who->cgroup = cgroup->id;
+	who->hierarchy = cgroup->hierarchy;
+	bpf_probe_read_kernel(who->comm, sizeof(who->comm), task->comm);
 }
 
 #endif

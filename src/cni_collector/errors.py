@@ -51,3 +51,14 @@ class LayoutError(CollectorError):
 
 class ClosedError(CollectorError):
     """The collector is not started, or was stopped and has nothing left to give."""
+
+
+def missing_extra(what: str, distribution: str, extra: str) -> CollectorError:
+    """The error of what needs an optional part of the package.
+
+    Args:
+        what: what cannot be done, as in `speak to NATS`.
+        distribution: what is not installed.
+        extra: the extra of this package that brings it.
+    """
+    return CollectorError(f"cannot {what}: {distribution} is not installed; pip install 'cni-collector[{extra}]'")

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Union
+import datetime
+from typing import Any, Final, Union, get_args
 
 import msgspec
+
+
+def _absent() -> Any:
+    raise msgspec.ValidationError("an event lacks a field that its type always has")
+
+
+_ALWAYS: Final[Any] = msgspec.field(default_factory=_absent)
+"""Marks a field that a type always has: it stands where `Event` has it, behind fields that others may lack."""
 
 
 class Netns(msgspec.Struct, frozen=True, gc=False):
@@ -25,8 +34,21 @@ class Pod(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """As the runtime gave it: with dashes, or 32 hex digits for static pods."""
 
 
+class Task(msgspec.Struct, frozen=True, gc=False):
+    """Who: one task (thread). The fields mean what those of `Event` mean."""
+
+    pid: int
+    tid: int
+    ppid: int
+    uid: int
+    comm: str
+    cgroup: str | None = None
+    container_id: str | None = None
+    pod_uid: str | None = None
+
+
 class Event(msgspec.Struct, frozen=True, gc=False, tag_field="type", omit_defaults=True):
-    """What every event has. A field that does not apply is None, and absent from JSON."""
+    """What any event may have. A field that does not apply is None, and absent from JSON."""
 
     time: str
     """When it happened: RFC 3339, UTC, nanoseconds."""
@@ -70,23 +92,52 @@ class Event(msgspec.Struct, frozen=True, gc=False, tag_field="type", omit_defaul
         """The event's type, as in JSON: `netns_create`."""
         return type_name(type(self))
 
+    @property
+    def time_ns(self) -> int:
+        """`time` as nanoseconds since 1970-01-01 00:00 UTC."""
+        seconds = datetime.datetime.fromisoformat(f"{self.time[:19]}+00:00").timestamp()
+        return int(seconds) * 1_000_000_000 + int(self.time[20:29])
+
 
 def type_name(kind: type[Event]) -> str:
     """How a class of events is called in JSON: `netns_create`."""
     return str(kind.__struct_config__.tag)
 
 
-class NetnsCreate(Event, frozen=True, gc=False, tag="netns_create"):
+class _ByTask(Event, frozen=True, gc=False, tag=False):
+    """What a task did."""
+
+    pid: int = _ALWAYS
+    tid: int = _ALWAYS
+    ppid: int = _ALWAYS
+    uid: int = _ALWAYS
+    comm: str = _ALWAYS
+
+
+class NetnsCreate(_ByTask, frozen=True, gc=False, tag="netns_create"):
     """A namespace was born; the task is its creator."""
 
+    netns: Netns = _ALWAYS
+    prev: Netns = _ALWAYS
+    cause: str = _ALWAYS
+    userns: int = _ALWAYS
 
-class NetnsEnter(Event, frozen=True, gc=False, tag="netns_enter"):
+
+class NetnsEnter(_ByTask, frozen=True, gc=False, tag="netns_enter"):
     """A task is now in `netns`."""
 
+    netns: Netns = _ALWAYS
+    prev: Netns = _ALWAYS
+    cause: str = _ALWAYS
+    userns: int = _ALWAYS
 
-class NetnsExit(Event, frozen=True, gc=False, tag="netns_exit"):
+
+class NetnsExit(_ByTask, frozen=True, gc=False, tag="netns_exit"):
     """A task is no longer in `netns`: it moved to `next`, or it ended."""
 
+    netns: Netns = _ALWAYS
+    cause: str = _ALWAYS
+    userns: int = _ALWAYS
     entered_tid: int | None = None
     """The task's tid when it entered, where that was another (exec by a thread that is not the leader)."""
 
@@ -94,28 +145,40 @@ class NetnsExit(Event, frozen=True, gc=False, tag="netns_exit"):
 class NetnsDestroy(Event, frozen=True, gc=False, tag="netns_destroy"):
     """The kernel has torn `netns` down."""
 
+    netns: Netns = _ALWAYS
+    userns: int = _ALWAYS
     lifetime_ns: int | None = None
     """From birth to the end of the tear-down, in nanoseconds, where the birth was seen."""
     teardown_ns: int | None = None
     """From the start of the kernel's clean-up to its end, in nanoseconds."""
 
 
-class NetnsCreateFailed(Event, frozen=True, gc=False, tag="netns_create_failed"):
+class NetnsCreateFailed(_ByTask, frozen=True, gc=False, tag="netns_create_failed"):
     """An attempt to create a namespace was refused."""
 
+    prev: Netns = _ALWAYS
+    cause: str = _ALWAYS
+    error: str = _ALWAYS
 
-class NetnsEnterFailed(Event, frozen=True, gc=False, tag="netns_enter_failed"):
+
+class NetnsEnterFailed(_ByTask, frozen=True, gc=False, tag="netns_enter_failed"):
     """An attempt to enter a namespace was refused; `netns` is its target, where it can be known."""
+
+    prev: Netns = _ALWAYS
+    cause: str = _ALWAYS
+    error: str = _ALWAYS
 
 
 class NetnsFound(Event, frozen=True, gc=False, tag="netns_found"):
     """A namespace existed when the collector started; the task is one of its members."""
 
+    netns: Netns = _ALWAYS
+    userns: int = _ALWAYS
     members: int | None = None
-    """How many tasks (threads) are in it."""
+    """How many tasks (threads) are in it, where they were counted."""
 
 
-class CniCall(Event, frozen=True, gc=False, tag=False):
+class CniCall(_ByTask, frozen=True, gc=False, tag=False):
     """What the beginning and the end of a CNI call have in common; the task is the plugin's process."""
 
     command: str | None = None
@@ -141,11 +204,14 @@ class CniCall(Event, frozen=True, gc=False, tag=False):
 class CniStart(CniCall, frozen=True, gc=False, tag="cni_start"):
     """A CNI plugin process began."""
 
+    plugin: str = _ALWAYS
+    parent: int = _ALWAYS
+
 
 class CniEnd(CniCall, frozen=True, gc=False, tag="cni_end"):
-    """It ended."""
+    """It ended. Where its beginning was lost, the fields that only that tells are absent."""
 
-    duration_ns: int | None = None
+    duration_ns: int = _ALWAYS
     """From its exec to the end of its last thread, in nanoseconds."""
     exit_code: int | None = None
     signal: str | None = None
@@ -157,13 +223,16 @@ class Lost(Event, frozen=True, gc=False, tag="lost"):
 
     count: int = 0
     by_type: dict[str, int] = {}
-    missed: int | None = None
-    """Runs of hooks that the kernel skipped meanwhile: at most so many facts were not seen at all."""
+    skipped: int | None = None
+    """Runs of BPF programs that the kernel skipped meanwhile: at most so many facts were not seen at all."""
+    unreadable: int | None = None
+    """Processes meanwhile whose environment could not be read: at most so many CNI calls were not seen."""
 
 
 class CollectorStart(Event, frozen=True, gc=False, tag="collector_start"):
     """First in every stream: everything is attached, the stream is complete from here on."""
 
+    node: str = _ALWAYS
     schema: int = 0
     """Version of the event format."""
     version: str = ""
@@ -176,7 +245,7 @@ class CollectorStart(Event, frozen=True, gc=False, tag="collector_start"):
     """The machine's architecture."""
     tier: str = ""
     """Which set of hooks is in use."""
-    host_netns: Netns | None = None
+    host_netns: Netns = _ALWAYS
     """The initial network namespace."""
     missing: list[str] = []
     """What is not reported because its hooks are not to be had here."""
@@ -185,12 +254,14 @@ class CollectorStart(Event, frozen=True, gc=False, tag="collector_start"):
 class CollectorStop(Event, frozen=True, gc=False, tag="collector_stop"):
     """Last in an orderly end."""
 
-    events: int | None = None
+    events: int = _ALWAYS
     """How many events about namespaces were delivered."""
-    lost: int | None = None
+    lost: int = _ALWAYS
     """How many could not be."""
-    missed: int | None = None
-    """Runs of hooks that the kernel skipped."""
+    skipped: int | None = None
+    """Runs of BPF programs that the kernel skipped."""
+    unreadable: int | None = None
+    """Processes whose environment could not be read."""
 
 
 AnyEvent = Union[
@@ -226,4 +297,7 @@ def json_schema() -> dict[str, Any]:
         return kept | ({"anyOf": options} if options else {})
 
     schema: dict[str, Any] = without_null(msgspec.json.schema(AnyEvent))
+    for kind in get_args(AnyEvent):
+        always = [field.encode_name for field in msgspec.structs.fields(kind) if field.default_factory is _absent]
+        schema["$defs"][kind.__name__]["required"] += always
     return schema

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from ..machines.cache import CHECKOUT
-from ..runtimes.podman import Podman
+from ..support.podman import Podman
 from . import fetching
 from .base import root_archive
 

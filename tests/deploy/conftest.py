@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ..runtimes.overlays import overlays_work
-from ..runtimes.podman import Podman
+from ..support.overlays import overlays_work
+from ..support.podman import Podman
 from .building import build
 
 

@@ -15,12 +15,12 @@ from typing import NamedTuple
 import pytest
 
 from cni_collector import CniEnd, CniStart, NetnsDestroy, NetnsFound, Pod
-from cni_collector.cli.exports import FLUSH
+from cni_collector.exporters.outputs import FLUSH
 
-from ..runtimes.plugins import RESULTS
-from ..runtimes.podman import Podman
 from ..support.actors import CLONE_NEWNET, NOBODY, act, execute, inum, setns
 from ..support.actors import cookie as own_cookie
+from ..support.plugins import RESULTS
+from ..support.podman import Podman
 from ..support.watch import PATIENCE, Scene, Watch
 from .identity import ORDINARY, Identity, identity_of
 from .in_podman import options

@@ -10,7 +10,7 @@ import pytest
 from cni_collector.version import VERSION
 
 from ..machines.cache import CHECKOUT
-from ..runtimes.podman import Podman
+from ..support.podman import Podman
 from .building import BASE
 
 MOST_BYTES = 60_000_000

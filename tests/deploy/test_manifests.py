@@ -8,7 +8,7 @@ from typing import Any
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
-from cni_collector.cli.exports import FLUSH
+from cni_collector.exporters.outputs import FLUSH
 from cni_collector.version import VERSION
 
 from .manifests import BASE, KUBERNETES, daemonset, render, variants

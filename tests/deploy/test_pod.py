@@ -11,10 +11,10 @@ from typing import Final
 import pytest
 
 from cni_collector import CniStart, CollectorStop, NetnsDestroy
-from cni_collector.cli.exports import FLUSH
+from cni_collector.exporters.outputs import FLUSH
 
-from ..runtimes.containerd import Containerd
-from ..runtimes.podman import Podman
+from ..support.containerd import Containerd
+from ..support.podman import Podman
 from ..support.watch import Watch
 from .identity import ORDINARY, identity_of
 from .in_cri import config

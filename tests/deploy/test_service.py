@@ -14,7 +14,7 @@ import pytest
 
 from cni_collector import CollectorStop, NetnsFound
 
-from ..runtimes.podman import Podman
+from ..support.podman import Podman
 from ..support.watch import PATIENCE, Watch
 from .building import build_systemd
 from .identity import ORDINARY, identity_of

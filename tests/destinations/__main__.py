@@ -24,13 +24,13 @@ import click
 from cni_collector import CniStart, Event
 from cni_collector.exporters.nats import node_of
 
-from ..runtimes.containerd import Containerd
 from ..support.actors import CLONE_NEWNET, a_life, a_netns, act, refused, setns, storm
+from ..support.containerd import Containerd
+from ..support.exporting import free_port, read_events, until
+from ..support.nats import NatsServer
+from ..support.prometheus import PrometheusServer
+from ..support.receiver import Receiver, values
 from ..support.watch import PATIENCE
-from .nats import NatsServer
-from .prometheus import PrometheusServer
-from .receiver import Receiver, values
-from .running import free_port, read_events, until
 
 NODES: Final = ("node-1", "node-2", "node-3")
 STREAM_TYPES: Final = ("collector_start", "collector_stop", "netns_found")

@@ -13,7 +13,7 @@ import pytest
 
 from cni_collector import AnyEvent, CniEnd, CollectorStop
 
-from .running import call, make_plugin, read_events, watch_into
+from ..support.exporting import call, make_plugin, read_events, watch_into
 
 CALLS = 31
 
@@ -24,7 +24,7 @@ def plugin(tmp_path: Path) -> Path:
 
 
 def test_a_file_and_its_replay(tmp_path: Path, plugin: Path) -> None:
-    """What a file holds is what was seen, and what `--from` shows of it."""
+    """What a file holds is what was seen, and what `replay` shows of it."""
     path = tmp_path / "events.json"
     with watch_into(path, "--cni"):
         for _ in range(CALLS):
@@ -34,7 +34,7 @@ def test_a_file_and_its_replay(tmp_path: Path, plugin: Path) -> None:
     assert events[-1].lost == 0
     ends = [e for e in events if isinstance(e, CniEnd) and e.plugin == str(plugin)]
     assert len(ends) == CALLS
-    again = [sys.executable, "-m", "cni_collector", "watch", "--from", str(path), "-o", "json"]
+    again = [sys.executable, "-m", "cni_collector", "replay", str(path), "-o", "json"]
     assert subprocess.run(again, check=True, capture_output=True).stdout == path.read_bytes()
     one = [*again, "--pid", str(ends[7].pid), "--type", "cni_end"]
     assert [

@@ -18,9 +18,9 @@ import pytest
 from cni_collector import AnyEvent, CniEnd
 
 from ..support.actors import a_life
+from ..support.exporting import call, free_port, make_plugin, read_events, until, watch, watch_into
+from ..support.nats import NatsServer
 from ..support.watch import PATIENCE
-from .nats import NatsServer
-from .running import call, free_port, make_plugin, read_events, until, watch, watch_into
 
 CALLS = 31
 NODE = "node-1.example"
@@ -222,8 +222,8 @@ def test_the_whole_cluster_from_one_place(server: NatsServer, tmp_path: Path, pl
     with watch_into(paths[0], *url, "--node", "a.b"), watch_into(paths[1], *url, "--node", "c_d"):
         call(plugin)
         until(lambda: server.count() >= sum(len(read_events(path)) for path in paths) > 4)
-        show = ["--from", server.url, "-o", "json", "--type", "cni_end"]
-        with watch(*show, "--since", "10m", stdout=subprocess.PIPE) as viewer:
+        show = [server.url, "-o", "json", "--type", "cni_end"]
+        with watch(*show, "--since", "10m", stdout=subprocess.PIPE, command="replay") as viewer:
             assert viewer.stdout
             lines = iter(viewer.stdout.readline, "")
             told: list[CniEnd] = []
@@ -240,7 +240,7 @@ def test_the_whole_cluster_from_one_place(server: NatsServer, tmp_path: Path, pl
                 told += [event] if isinstance(event, CniEnd) and event.plugin == str(plugin) else []
             assert sorted(event.node or "" for event in told) == ["a.b", "a.b", "c_d", "c_d"]
         since = datetime.datetime.fromtimestamp(later, datetime.UTC).isoformat()
-        with watch(*show, "--since", since, "--count", "2", stdout=subprocess.PIPE) as viewer:
+        with watch(*show, "--since", since, "--count", "2", stdout=subprocess.PIPE, command="replay") as viewer:
             assert viewer.stdout
             ends = [event for event in map(_event, viewer.stdout) if isinstance(event, CniEnd)]
             assert [event.time for event in ends] == [event.time for event in told[2:]]
@@ -255,7 +255,7 @@ def test_a_cluster_that_cannot_be_read(server: NatsServer) -> None:
     for url, reason in ((server.url, "no stream"), (f"nats://127.0.0.1:{free_port()}", "Connect call failed")):
         if reason == "no stream":
             server.ask(lambda streams: streams.delete_stream("cni"))
-        command = [sys.executable, "-m", "cni_collector", "watch", "--from", url.replace("//", "//user:secret@")]
+        command = [sys.executable, "-m", "cni_collector", "replay", url.replace("//", "//user:secret@")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert done.returncode == 1
         assert reason in done.stderr

@@ -15,12 +15,11 @@ from pathlib import Path
 import pytest
 
 from cni_collector import CniEnd
-from cni_collector.exporters.otlp import nanoseconds
 
 from ..support.actors import a_life, execute, reap
+from ..support.exporting import call, free_port, make_plugin, read_events, until, watch, watch_into
+from ..support.receiver import Receiver, values
 from ..support.watch import PATIENCE
-from .receiver import Receiver, values
-from .running import call, free_port, make_plugin, read_events, until, watch, watch_into
 
 CALLS = 31
 TRACE = b"TRACEPARENT=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -34,7 +33,7 @@ def plugin(tmp_path: Path) -> Path:
 def _compare(receiver: Receiver, path: Path) -> None:
     """Each event is a log record, as the file has it."""
     told = [(r.event_name.removeprefix("cni_collector."), r.time_unix_nano) for r in receiver.records()]
-    assert sorted(told) == sorted((e.type, nanoseconds(e.time)) for e in read_events(path))
+    assert sorted(told) == sorted((e.type, e.time_ns) for e in read_events(path))
 
 
 def test_events_are_records_and_calls_are_spans_in_their_callers_trace(tmp_path: Path, plugin: Path) -> None:
@@ -61,7 +60,7 @@ def test_events_are_records_and_calls_are_spans_in_their_callers_trace(tmp_path:
         ends = {e.pid: e for e in read_events(path) if isinstance(e, CniEnd) and e.plugin == str(plugin)}
         for span in spans.values():
             end = ends[values(span.attributes)["process.pid"]]
-            assert span.end_time_unix_nano == nanoseconds(end.time)
+            assert span.end_time_unix_nano == end.time_ns
             assert end.duration_ns
             assert abs(span.end_time_unix_nano - span.start_time_unix_nano - end.duration_ns) < 1_000_000
 

@@ -14,9 +14,10 @@ from cni_collector import CniStart, Collector, Event, Lost, Netns, NetnsCreate
 from cni_collector.exporters.prometheus import PrometheusExporter
 
 from ..support.actors import a_life
+from ..support.exporting import call, make_plugin, until, watch
+from ..support.made import made
+from ..support.prometheus import PrometheusServer, get
 from ..support.watch import PATIENCE
-from .prometheus import PrometheusServer, get
-from .running import call, make_plugin, until, watch
 
 CALLS = 31
 LIVES = 7
@@ -65,8 +66,8 @@ def test_what_was_lost_is_neither_alive_nor_under_way_for_ever(exporter: Prometh
     """Deaths that found no room are deaths; a call is over with its process, if its end may have been lost."""
     ended = subprocess.Popen(["true"])
     ended.wait()
-    calls: list[Event] = [CniStart("", pid=ended.pid, command="ADD"), CniStart("", pid=os.getppid(), command="ADD")]
-    exporter.prepare([NetnsCreate("", Netns(number, number)) for number in range(5)])
+    calls: list[Event] = [made(CniStart, "", pid=pid, command="ADD") for pid in (ended.pid, os.getppid())]
+    exporter.prepare([made(NetnsCreate, "", Netns(number, number)) for number in range(5)])
     exporter.prepare(calls[:1])
     assert (_sample(exporter, "cni_netns_alive"), _sample(exporter, "cni_calls_in_flight")) == (5, 1)
     exporter.prepare(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ..runtimes.containerd import Containerd
+from ..support.containerd import Containerd
 from .pages import ROOT, blocks, words
 
 _PATIENCE = 30.0

@@ -21,7 +21,7 @@ _FIELDS: Final = [
     (field, _NUMBERS)
     for field in (
         *(b"pid", b"tid", b"ppid", b"uid", b"userns", b"parent", b"entered_tid", b"lifetime_ns", b"teardown_ns"),
-        *(b"members", b"duration_ns", b"exit_code", b"count", b"missed", b"events", b"lost", b"schema"),
+        *(b"members", b"duration_ns", b"exit_code", b"count", b"skipped", b"missed", b"events", b"lost", b"schema"),
     )
 ] + [
     (field, _TEXTS)

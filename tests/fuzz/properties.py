@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from cni_collector.events import AnyEvent, Event, Pod
+from cni_collector.events import AnyEvent, Event, Pod, Task
 from cni_collector.views.lines import JsonLines, TableLines
 
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z")
@@ -35,10 +35,10 @@ def _lines(text: bytes, count: int) -> list[bytes]:
     return lines
 
 
-def came_of_a_record(event: Event) -> None:
-    """It has what every event of the kernel has, in the documented forms."""
-    assert event.cgroup is None or event.cgroup.startswith("/"), event
-    are_ids(event.container_id, event.pod_uid)
+def came_of_a_record(who: Event | Task) -> None:
+    """It has what every record of the kernel has, in the documented forms."""
+    assert who.cgroup is None or who.cgroup.startswith("/"), who
+    are_ids(who.container_id, who.pod_uid)
 
 
 def are_ids(container: str | None, pod: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..unit.mountinfo import ROOT, mount
-from ..unit.records import cgroup_record, cni_record, full, netns_record, slot
+from ..unit.records import cgroup_record, cni_end_record, cni_start_record, full, netns_record, slot
 
 HOST: Final = (1, 4026531840)
 BLUE: Final = (4097, 4026532001)
@@ -18,7 +18,7 @@ _Fields = dict[str, Any]
 _IP: Final[_Fields] = {"time": 10**12, "pid": 10, "tid": 11, "ppid": 1, "comm": b"ip", "cgroup": 99, "hierarchy": 5}
 _THERE: Final[_Fields] = {"cookie": BLUE[0], "inum": BLUE[1], "userns": 4026531837}
 _FROM_HOST: Final[_Fields] = {"other_cookie": HOST[0], "other_inum": HOST[1]}
-_BRIDGE: Final[_Fields] = {"time": 10**12, "pid": 20, "tid": 20, "ppid": 10, "comm": b"bridge", "teardown": 5}
+_BRIDGE: Final[_Fields] = {"time": 10**12, "pid": 20, "tid": 20, "ppid": 10, "comm": b"bridge", "started": 5}
 
 _ARGS: Final = b"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=" + _POD
 _VARIABLES: Final = (
@@ -35,10 +35,11 @@ _CREATE, _ENTER, _LEAVE, _DESTROY, _NO_CREATE, _NO_ENTER, _FOUND = (
     netns_record(type=kind, cause=cause, error=error, **_THERE, **_FROM_HOST, **_IP)
     for kind, cause, error in ((1, 1, 0), (2, 2, 0), (3, 3, 0), (4, 0, 0), (5, 1, 28), (6, 3, 1), (7, 0, 0))
 )
-_BEGIN: Final = cni_record(b"/opt/cni/bin/bridge", *_VARIABLES, **_FROM_HOST, **_BRIDGE)
-_END: Final = netns_record(type=9, error=0x0100, lifetime=18_400_000, **_BRIDGE)
-_BEGIN_CUT: Final = cni_record(b"/opt/cni/bin/bridge", *_VARIABLES[:5], cut=1, **(_BRIDGE | {"pid": 21}))
-_END_CUT: Final = netns_record(type=9, cause=1, error=9, lifetime=1, **(_BRIDGE | {"pid": 21}))
+_IN_HOST: Final[_Fields] = {"own_cookie": HOST[0], "own_inum": HOST[1]}
+_BEGIN: Final = cni_start_record(b"/opt/cni/bin/bridge", *_VARIABLES, **_IN_HOST, **_BRIDGE)
+_END: Final = cni_end_record(status=0x0100, duration=18_400_000, **_BRIDGE)
+_BEGIN_CUT: Final = cni_start_record(b"/opt/cni/bin/bridge", *_VARIABLES[:5], cut=1, **(_BRIDGE | {"pid": 21}))
+_END_CUT: Final = cni_end_record(unsure=1, status=9, duration=1, **(_BRIDGE | {"pid": 21}))
 
 RECORDS: Final = [
     b"".join(map(slot, ring))
@@ -73,21 +74,23 @@ FORMS: Final = [
 ]
 
 _TIME: Final = b'"time":"2026-11-22T17:49:53.128029475Z"'
-_EVENT: Final = _TIME + b',"netns":{"cookie":4097,"inum":4026532001}'
+_EVENT: Final = _TIME + b',"netns":{"cookie":4097,"inum":4026532001},"userns":4026531837'
+_PREV: Final = b',"prev":{"cookie":1,"inum":4026531840}'
 _WHO: Final = b'"pid":20,"tid":21,"ppid":1,"uid":5,"comm":"ip","cgroup":"/demo","name":"/run/netns/blue"'
 _CALL: Final = _EVENT + b"," + _WHO + b',"pod":{"namespace":"shop","name":"web-0"},"command":"ADD","plugin":"/opt/x"'
 LINES: Final = [
-    b'{"type":"netns_create",' + _EVENT + b',"prev":{"cookie":1,"inum":4026531840},"cause":"clone"}\n'
-    b'{"type":"netns_create_failed",' + _TIME + b',"error":"ENOSPC"}\n',
-    b'{"type":"netns_enter",' + _EVENT + b',"prev":{"cookie":1,"inum":4026531840},"cause":"setns",' + _WHO + b"}\n",
-    b'{"type":"netns_exit",' + _EVENT + b"," + _WHO + b',"container_id":"' + _ID + b'","pod_uid":"u","entered_tid":7}',
+    b'{"type":"netns_create",' + _EVENT + _PREV + b',"cause":"clone",' + _WHO + b"}\n"
+    b'{"type":"netns_create_failed",' + _TIME + _PREV + b',"cause":"unshare","error":"ENOSPC",' + _WHO + b"}\n",
+    b'{"type":"netns_enter",' + _EVENT + _PREV + b',"cause":"setns",' + _WHO + b"}\n",
+    b'{"type":"netns_exit",' + _EVENT + b',"cause":"exit",' + _WHO + b',"container_id":"' + _ID + b'","pod_uid":"u",'
+    b'"entered_tid":7}',
     b'{"type":"netns_destroy",' + _EVENT + b',"lifetime_ns":2000000000,"teardown_ns":30000000}\n',
-    b'{"type":"netns_enter_failed",' + _EVENT + b',"error":"EPERM","userns":4026531837}\n',
+    b'{"type":"netns_enter_failed",' + _EVENT + _PREV + b',"cause":"setns","error":"EPERM",' + _WHO + b"}\n",
     b'{"type":"netns_found",' + _EVENT + b',"members":3,"pod":{"uid":"u"}}\n',
     b'{"type":"cni_start",' + _CALL + b',"parent":2,"ifname":"eth0","netns_path":"/x","args":"A=1"}\n'
     b'{"type":"cni_start",' + _CALL + b',"parent":20,"cni_container_id":"abc","environment":"cut"}\n',
     b'{"type":"cni_end",' + _CALL + b',"duration_ns":7,"exit_code":1}\n'
-    b'{"type":"cni_end",' + _TIME + b',"signal":"SIGTERM"}',
+    b'{"type":"cni_end",' + _TIME + b"," + _WHO + b',"duration_ns":7,"signal":"SIGTERM"}',
     b'{"type":"lost",' + _TIME + b',"count":3,"by_type":{"netns_enter":3},"missed":1}\nno event\n\n',
     b'{"type":"collector_start",' + _TIME + b',"schema":1,"version":"0","node":"n","boot_id":"b","kernel":"6.1",'
     b'"arch":"a","tier":"kprobe","host_netns":{"cookie":1,"inum":2},"missing":["exits"]}\n'

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from cni_collector.events import AnyEvent
-from cni_collector.stream.decoder import TYPES
+from cni_collector.kernel.wire import TYPES
 
 from . import planted, seeds, targets
 from . import run as running

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from cni_collector import NetnsCreate, NetnsDestroy, NetnsEnter, NetnsExit
+from cni_collector import Event, NetnsCreate, NetnsDestroy, NetnsEnter, NetnsExit
 
 from ..support.actors import CLONE_NEWNET, a_netns, act, cookie, inum, setns, unshare
 from ..support.watch import Scene, Watch
@@ -67,7 +67,7 @@ def test_101_namespaces(scene: Scene, watch: Watch, round_: int) -> None:
     _check_pairs(events)
 
 
-def _check_pairs(events: list[object]) -> None:
+def _check_pairs(events: list[Event]) -> None:
     """A task enters, leaves what it entered, and only then enters again; nobody is inside at the end."""
     inside: dict[int, int] = {}
     for event in events:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -257,8 +258,8 @@ def test_many_at_once(watch: Watch) -> None:
             os.waitpid(pid, 0)
     watch.settle()
     told = [e for e in watch.events[since:] if isinstance(e, CniStart | CniEnd) and e.pid in pids]
-    assert sorted(e.pid for e in told if isinstance(e, CniStart)) == sorted(pids)  # type: ignore[type-var]
-    assert sorted(e.pid for e in told if isinstance(e, CniEnd)) == sorted(pids)  # type: ignore[type-var]
+    assert sorted(e.pid for e in told if isinstance(e, CniStart)) == sorted(pids)
+    assert sorted(e.pid for e in told if isinstance(e, CniEnd)) == sorted(pids)
 
 
 def test_a_script_is_told_by_its_own_path(watch: Watch, tmp_path: Path) -> None:
@@ -292,7 +293,7 @@ def test_a_call_under_way_is_listed() -> None:
     assert 0 <= listed["age_ns"] < 60e9
 
 
-def _list_calls(pid: int) -> dict[str, object]:
+def _list_calls(pid: int) -> dict[str, Any]:
     """What `list --cni` says of a process, once it has become what it shall be."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:

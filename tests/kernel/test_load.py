@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import os
 from contextlib import ExitStack
 
@@ -24,7 +25,7 @@ def _burn(self: Puppet) -> None:
 def test_thousands_of_namespaces_on_a_loaded_machine() -> None:
     shares = [len(range(worker, NAMESPACES, WORKERS)) for worker in range(WORKERS)]
 
-    def make(share: int) -> list[int]:
+    def make(share: int, _puppet: Puppet) -> list[int]:
         made = []
         for _ in range(share):
             unshare(CLONE_NEWNET)
@@ -33,7 +34,7 @@ def test_thousands_of_namespaces_on_a_loaded_machine() -> None:
 
     with watching() as watch, ExitStack() as stack:
         burners = [stack.enter_context(Puppet(_burn)) for _ in range(2)]
-        workers = [stack.enter_context(Puppet(lambda _, share=share: make(share))) for share in shares]
+        workers = [stack.enter_context(Puppet(functools.partial(make, share))) for share in shares]
         pids = {worker.pid for worker in workers}
         born: set[int] = set()
         gone: set[int] = set()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cni_collector import AttachError, Collector, CollectorStart, LoadError
-from cni_collector.kernel import libbpf as bpf
-from cni_collector.kernel import tiers
+from cni_collector.kernel import objects, tiers
+from cni_collector.kernel.symbols import local_name
 
 from ..support.actors import a_life
 
@@ -22,15 +22,15 @@ def _start(collector: Collector) -> CollectorStart:
 
 def _hide(monkeypatch: pytest.MonkeyPatch, function: str, *programs: str) -> None:
     """Makes a function of the kernel be missing, or refuses programs whose hook has no name that could be."""
-    attach, name = bpf.Program.attach, bpf.local_name
+    attach, name = objects.Program.attach, local_name
 
-    def refuse(program: bpf.Program) -> bpf.Link:
+    def refuse(program: objects.Program) -> objects.Link:
         if program.name in programs:
             raise AttachError("cannot attach: hidden", program.name, program.hook, 2)
         return attach(program)
 
-    monkeypatch.setattr(bpf.Program, "attach", refuse)
-    monkeypatch.setattr(bpf, "local_name", lambda hook: name(hook).replace(function, f"{function}_is_gone"))
+    monkeypatch.setattr(objects.Program, "attach", refuse)
+    monkeypatch.setattr(objects, "local_name", lambda hook: name(hook).replace(function, f"{function}_is_gone"))
 
 
 def test_an_optional_function_is_missing(monkeypatch: pytest.MonkeyPatch, tier: str) -> None:
@@ -80,7 +80,7 @@ def test_a_return_probe_on_what_the_compiler_left(monkeypatch: pytest.MonkeyPatc
     with contextlib.closing(tiers.open_object(["cni_kr_copy", "cni_kp_clone"], ring_bytes=tiers.PROBE_RING)) as opened:
         opened.load()
         base = changed[0].partition(".")[0]
-        monkeypatch.setattr(bpf, "local_name", lambda hook: f"{hook.partition('/')[0]}/{base}")
+        monkeypatch.setattr(objects, "local_name", lambda hook: f"{hook.partition('/')[0]}/{base}")
         opened.program("cni_kr_copy").attach().close()
         with pytest.raises(AttachError, match=rf"there is {base}\..*, but its arguments"):
             opened.program("cni_kp_clone").attach()

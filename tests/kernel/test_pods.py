@@ -133,7 +133,7 @@ def test_an_inode_number_used_again_is_no_pods(watch: Watch) -> None:
     assert destroyed.pod == POD
 
     def play() -> list[tuple[int, int]]:
-        seen = []
+        seen: list[tuple[int, int]] = []
         while len(seen) < 500 and (not seen or seen[-1][1] != number):
             unshare(CLONE_NEWNET)
             seen.append((cookie(), inum()))

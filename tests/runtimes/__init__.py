@@ -1,1 +1,1 @@
-"""Container runtimes of the tests' own, and the CNI plugins that they run."""
+"""Beside real runtimes: containerd, driven as a kubelet would, and podman."""

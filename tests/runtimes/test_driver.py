@@ -14,9 +14,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from . import leftovers
-from .containerd import NETNS, SHIM_SOCKETS, Containerd, Pod
-from .plugins import RESULTS, Call
+from ..support import leftovers
+from ..support.containerd import NETNS, SHIM_SOCKETS, Containerd, Pod
+from ..support.plugins import RESULTS, Call
 
 
 @contextlib.contextmanager

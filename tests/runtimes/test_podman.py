@@ -10,8 +10,8 @@ import pytest
 
 from cni_collector import CniEnd, CniStart, Event, NetnsCreate, NetnsEnter, NetnsExit, NetnsFound
 
+from ..support.podman import Podman
 from ..support.watch import Watch, watching
-from .podman import Podman
 
 Fact = tuple[str, str | None, str | None]
 """Type, cause, and who: the container's id where there is one, or else the thread's name."""

@@ -24,9 +24,9 @@ import pytest
 from cni_collector import CniEnd, CniStart, Event, NetnsCreate, NetnsDestroy, NetnsEnter, NetnsFound
 from cni_collector import Pod as TheirPod
 
+from ..support.containerd import Containerd, Pod
+from ..support.plugins import Call
 from ..support.watch import Watch, watching
-from .containerd import Containerd, Pod
-from .plugins import Call
 
 CHURN = int(os.environ.get("CNI_TEST_PODS", 200))
 """Pods that come and go."""
@@ -83,7 +83,7 @@ def _compare(events: list[Event], log: list[Call]) -> None:
         assert end.duration_ns > 0
     plugins = {os.path.dirname(call.path) for call in log}
     told = [e.pid for e in events if isinstance(e, CniStart) and os.path.dirname(e.plugin or "") in plugins]
-    assert sorted(told) == sorted(call.pid for call in log)  # type: ignore[type-var]
+    assert sorted(told) == sorted(call.pid for call in log)
 
 
 def _attributed(events: list[Event], cookie: int, pod: Pod) -> list[Event]:

@@ -1,1 +1,1 @@
-"""What tests, torture and bench share: a watched collector, a recorded one, and who makes things happen."""
+"""What tests and bench share: a watched collector, who makes things happen, servers and runtimes of the tests' own."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
+from ..support.outcome import Outcome, table
 from .faults import FAULTS, Options
-from .outcome import Outcome, table
 
 DEFAULTS = Options()
 

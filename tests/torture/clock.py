@@ -19,8 +19,8 @@ from typing import Any, Final, NamedTuple
 from cni_collector import CniEnd, Event, NetnsDestroy
 
 from ..support.actors import CLONE_NEWNET, Puppet, cookie, execute, refused, setns, unshare
+from ..support.outcome import Counts, Outcome, count, lost
 from ..support.recorder import CHECKOUT, LARGE, Recorder, mark
-from .outcome import Counts, Outcome, count, lost
 
 MACHINE: Final = ("6.12", "amd64")
 STEPS: Final = (3600.0, -7200.0, 90_000.0, -86_400.0, 0.5, -0.5)

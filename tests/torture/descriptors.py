@@ -11,12 +11,12 @@ from pathlib import Path
 
 from cni_collector import CniStart, Pod
 
-from ..destinations.running import read_events
 from ..support.actors import a_netns, execute, reap
+from ..support.exporting import read_events
+from ..support.loads import TRUE, Amount
+from ..support.outcome import Outcome
+from ..support.overflow import beside_a_witness
 from ..support.recorder import CHECKOUT, Recorder
-from .loads import TRUE, Amount
-from .outcome import Outcome
-from .overflow import beside_a_witness
 
 POD = Pod("shop", "web-0")
 

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ..support.loads import Amount
+from ..support.outcome import Outcome
 from . import disk, memory
 from .clock import clock
 from .descriptors import descriptors
 from .killed import killed
 from .limits import limits
-from .loads import Amount
 from .many import many
 from .metrics import metrics
-from .outcome import Outcome
 from .pids import pids
 from .soak import soak
 from .starved import starved

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..runtimes.leftovers import hierarchies
+from ..support.leftovers import hierarchies
 
 
 def _root(controller: str) -> tuple[Path, bool]:

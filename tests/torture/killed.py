@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 from ..support.actors import Puppet, a_netns
+from ..support.loads import Amount, Done, done, work
 from ..support.objects import kernel_objects
+from ..support.outcome import Counts, Outcome, count, lost
 from ..support.recorder import LARGE, Recorder, mark
 from ..support.watch import PATIENCE
-from .loads import Amount, Done, done, work
-from .outcome import Counts, Outcome, count, lost
 
 _ID = re.compile(r"^(prog|map|link)_id:\s*(\d+)$", re.M)
 LONGEST = 0.7

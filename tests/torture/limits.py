@@ -11,10 +11,10 @@ from pathlib import Path
 from cni_collector import NetnsCreate, NetnsDestroy, NetnsFound
 
 from ..support.actors import CLONE_FS, CLONE_NEWNET, Puppet, cookie, execute, unshare
+from ..support.loads import Done
+from ..support.outcome import Counts, Outcome
+from ..support.overflow import weigh
 from ..support.recorder import LARGE, Recorder, several_marks
-from .loads import Done
-from .outcome import Counts, Outcome
-from .overflow import weigh
 
 
 def limits(home: Path, tracked: int, plugins: int, cgroups: int) -> Outcome:

@@ -15,8 +15,8 @@ from pathlib import Path
 from cni_collector import NetnsCreate, NetnsDestroy, NetnsFound
 
 from ..support.actors import CLONE_NEWNET, Puppet, cookie, unshare
+from ..support.outcome import Outcome, lost
 from ..support.recorder import CHECKOUT, LARGE, Recorder
-from .outcome import Outcome, lost
 
 LEFT = 2 << 30
 """Bytes of memory that are left free."""

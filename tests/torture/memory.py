@@ -13,14 +13,15 @@ from pathlib import Path
 
 from cni_collector import Event
 
+from ..support import loads
+from ..support.loads import Amount, Done
+from ..support.outcome import Outcome, count
+from ..support.overflow import Trouble, weigh
 from ..support.recorder import CHECKOUT, LARGE, Recorder, mark, several_marks
 from ..support.watch import PATIENCE
-from . import groups, loads
+from . import groups
 from .descriptors import starts
 from .disk import small_disk
-from .loads import Amount, Done
-from .outcome import Outcome, count
-from .overflow import Trouble, weigh
 
 MB = 1 << 20
 _DEATHS = {

@@ -11,14 +11,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..destinations.prometheus import get
-from ..destinations.running import free_port
+from ..support import loads
 from ..support.actors import a_netns, execute
+from ..support.exporting import free_port
+from ..support.loads import Amount
+from ..support.outcome import Outcome
+from ..support.overflow import beside_a_witness
+from ..support.prometheus import get
 from ..support.recorder import CHECKOUT, Recorder
-from . import loads
-from .loads import Amount
-from .outcome import Outcome
-from .overflow import beside_a_witness
 
 CALLS = 20
 """Under way when the collector is stopped; all but one of them end while it is."""

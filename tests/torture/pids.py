@@ -11,8 +11,8 @@ from pathlib import Path
 from cni_collector import CniEnd, CniStart, Event, NetnsEnter, NetnsExit
 
 from ..support.actors import CLONE_NEWNET, Puppet, a_netns, clone3, execute, setns
+from ..support.outcome import Counts, Outcome, count, lost
 from ..support.recorder import LARGE, Recorder, mark
-from .outcome import Counts, Outcome, count, lost
 
 WRAPS_UP_TO = 1 << 16
 """Where there are more pids than these, using all of them up would take too long."""

@@ -8,21 +8,21 @@ from __future__ import annotations
 import sys
 
 from cni_collector.cli import main as cli
-from cni_collector.kernel import libbpf
+from cni_collector.kernel import objects
 
 
 def main() -> None:
     """Sets the sizes, and becomes the command."""
     at = sys.argv.index("watch")
     sizes = dict(word.split("=") for word in sys.argv[1:at])
-    load = libbpf.Object.load
+    load = objects.Object.load
 
-    def smaller(self: libbpf.Object) -> None:
+    def smaller(self: objects.Object) -> None:
         for name, entries in sizes.items():
             self.map(name).max_entries = int(entries)
         load(self)
 
-    libbpf.Object.load = smaller  # type: ignore[method-assign]
+    objects.Object.load = smaller  # type: ignore[method-assign]
     sys.argv[:] = ["cni-collector", *sys.argv[at:]]
     cli.run()
 

@@ -18,10 +18,10 @@ from typing import Any
 from cni_collector import CniEnd, CniStart, Event, NetnsCreate, NetnsDestroy, NetnsEnter, NetnsExit
 
 from ..support.actors import Puppet, a_netns
+from ..support.loads import Amount, Done, done, work
+from ..support.outcome import Counts, Outcome
+from ..support.overflow import weigh
 from ..support.recorder import LARGE, Recorder, mark, several_marks
-from .loads import Amount, Done, done, work
-from .outcome import Counts, Outcome
-from .overflow import weigh
 
 FLAT = 2.0
 """Megabytes by which the median RSS of the last third may be above that of the second; the first third warms up."""
@@ -99,7 +99,7 @@ def _pods(self: Puppet) -> None:
     """Pods come and go, every fifth fails, until it is enough; says what their plugins have noted, and how many."""
     import grpc  # here: it must not be forked
 
-    from ..runtimes.containerd import Containerd
+    from ..support.containerd import Containerd
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # containerd is ended on the way out
     with Containerd() as containerd:

@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..support import loads
+from ..support.loads import Amount
+from ..support.outcome import Outcome
+from ..support.overflow import beside_a_witness
 from ..support.recorder import Recorder
-from . import groups, loads
-from .loads import Amount
-from .outcome import Outcome
-from .overflow import beside_a_witness
+from . import groups
 
 
 def starved(home: Path, percent: int, amount: Amount, *options: str) -> Outcome:

@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..support.loads import Amount
+from ..support.outcome import Outcome
+from ..support.overflow import beside_a_witness
 from ..support.recorder import Recorder
-from .loads import Amount
-from .outcome import Outcome
-from .overflow import beside_a_witness
 
 
 def stopped(home: Path, seconds: float, amount: Amount, *options: str) -> Outcome:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from ..support.loads import Amount
+from ..support.outcome import Outcome, table
 from . import disk, memory
 from .descriptors import descriptors
 from .killed import killed
 from .limits import limits
-from .loads import Amount
 from .many import many
 from .metrics import metrics
-from .outcome import Outcome, table
 from .pids import pids
 from .soak import soak
 from .starved import starved

@@ -9,8 +9,8 @@ from pathlib import Path
 from cni_collector import NetnsEnter, NetnsExit
 
 from ..support.actors import CLONE_NEWNET, Puppet, a_netns, setns
+from ..support.outcome import Outcome, count, lost
 from ..support.recorder import LARGE, Recorder, mark
-from .outcome import Outcome, count, lost
 
 STACK = 64 << 10
 

@@ -20,7 +20,6 @@ from cni_collector import CniEnd, CniStart, Event, Pod
 from cni_collector.identity.cgroups import identify
 from cni_collector.identity.cni import parse_args
 
-from ..runtimes.leftovers import hierarchies, remove_groups
 from ..support.actors import (
     CLONE_NEWNET,
     CLONE_NEWNS,
@@ -37,9 +36,10 @@ from ..support.actors import (
     unmount,
     unshare,
 )
+from ..support.leftovers import hierarchies, remove_groups
+from ..support.loads import TRUE
+from ..support.outcome import Counts, Outcome, count, lost
 from ..support.recorder import CHECKOUT, LARGE, Recorder, mark
-from .loads import TRUE
-from .outcome import Counts, Outcome, count, lost
 
 POD: Final = Pod("shop", "web-0", str(uuid.UUID(int=1)))
 _ARGS: Final = f"K8S_POD_NAMESPACE={POD.namespace};K8S_POD_NAME={POD.name};K8S_POD_UID={POD.uid}".encode()
@@ -418,9 +418,9 @@ def _readable(outcome: Outcome, path: Path) -> None:
     """Each line is JSON, and the table that is made of them has nothing that a terminal would obey."""
     for line in path.read_bytes().splitlines():
         json.loads(line)
-    command = [sys.executable, "-m", "cni_collector", "watch", "--from", str(path), "-o", "table"]
+    command = [sys.executable, "-m", "cni_collector", "replay", str(path), "-o", "table"]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=False)
-    outcome.same("watch --from", (done.returncode, done.stderr), (0, b""))
+    outcome.same("replay", (done.returncode, done.stderr), (0, b""))
     _harmless(outcome, "the table", done.stdout)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from cni_collector.events import CollectorStart, CollectorStop, Event
 from cni_collector.stream.session import Stats
 
+from ..support.made import made
+
 
 class FakeSession:
     """Stands in for `cni_collector.stream.session.Session`.
@@ -28,7 +30,7 @@ class FakeSession:
         self.waited = threading.Event()
         self.arguments: tuple[Any, ...] = ()
         self.detached = 0
-        self.opening: list[Event] = [CollectorStart("opening")]
+        self.opening: list[Event] = [made(CollectorStart, "opening")]
         self.closed = False
         self._received = 0
         self._bell, self._ringer = os.pipe()
@@ -69,7 +71,7 @@ class FakeSession:
         return bool(self.script)
 
     def closing(self) -> CollectorStop:
-        return CollectorStop("closing", events=self._received, lost=0)
+        return made(CollectorStop, "closing", events=self._received, lost=0)
 
     def stats(self) -> Stats:
         assert not self.closed

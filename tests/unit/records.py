@@ -1,4 +1,4 @@
-"""Records as the C compiler lays them out (bpf/record.h), built without the help of what they test."""
+"""Records as bpf/record.h lays them out, built without the help of what they test."""
 
 from __future__ import annotations
 
@@ -8,31 +8,61 @@ from collections.abc import Callable
 
 import pytest
 
+from cni_collector.identity.cni import CniCalls
+from cni_collector.identity.namespaces import Namespaces
 from cni_collector.stream.decoder import Decoder
 
-NETNS = struct.Struct("@BBHIQQQIIIIIIQIIQQ16s")
+TASK = "IIIIQI16s"
+TASK_FIELDS = "pid tid ppid uid cgroup hierarchy comm"
+NETNS = struct.Struct(f"=BBHIQQQII{TASK}IQQ")
 NETNS_FIELDS = (
-    "type cause error userns time cookie other_cookie inum other_inum pid tid ppid uid cgroup hierarchy entered_tid "
-    "lifetime teardown comm"
+    f"type cause error userns time cookie other_cookie inum other_inum {TASK_FIELDS} entered_tid lifetime teardown"
 )
-CNI = struct.Struct("@II")
+CNI_START = struct.Struct(f"=BBHIQQQ{TASK}")
+CNI_START_FIELDS = f"type cut length own_inum time started own_cookie {TASK_FIELDS}"
+CNI_END = struct.Struct(f"=BBH{TASK}QQQ")
+CNI_END_FIELDS = f"type unsure status {TASK_FIELDS} time started duration"
 CGROUP = struct.Struct("@BBHIQ")
 CGROUP_SIZE = 2048
 
 BOOT = 1_000_000_000 * 1_767_323_045  # 2026-01-02T03:04:05Z
 
 
+_USUAL = {"cookie": 4097, "inum": 4026532001, "other_cookie": 1, "other_inum": 4026531840, "cause": 3, "error": 1}
+_SUBJECT, _OTHER = ("cookie", "inum"), ("other_cookie", "other_inum")
+ALWAYS = {
+    1: (*_SUBJECT, *_OTHER, "cause"),
+    2: (*_SUBJECT, *_OTHER, "cause"),
+    3: (*_SUBJECT, "cause"),
+    4: _SUBJECT,
+    5: (*_OTHER, "cause", "error"),
+    6: (*_OTHER, "cause", "error"),
+    7: _SUBJECT,
+}
+"""What each type of record always has, by the number of the type."""
+
+
 def netns_record(**fields: int | bytes) -> bytes:
-    """A `struct netns_record`; fields that are not given are zero."""
-    names = NETNS_FIELDS.split()
-    values = dict.fromkeys(names, 0) | {"comm": b""} | fields
-    return NETNS.pack(*(values[name] for name in names))
+    """A `struct netns_record`; fields that are not given are zero, but for those that all of its type have."""
+    always: dict[str, int | bytes] = {name: _USUAL[name] for name in ALWAYS.get(int(fields["type"]), ())}
+    return _packed(NETNS, NETNS_FIELDS, always | fields)
 
 
-def cni_record(*texts: bytes, cut: int = 0, length: int | None = None, **fields: int | bytes) -> bytes:
-    """A `struct cni_record` as the kernel sends it: up to the last text, the path that was executed being the first."""
+def cni_start_record(*texts: bytes, length: int | None = None, **fields: int | bytes) -> bytes:
+    """A `struct cni_start_record` as the kernel sends it, up to the last text; the first text is the executed path."""
     text = b"".join(one + b"\0" for one in texts)
-    return netns_record(type=8, **fields) + CNI.pack(len(text) if length is None else length, cut) + text
+    fields |= {"type": 8, "length": len(text) if length is None else length}
+    return _packed(CNI_START, CNI_START_FIELDS, fields) + text
+
+
+def cni_end_record(**fields: int | bytes) -> bytes:
+    """A `struct cni_end_record`."""
+    return _packed(CNI_END, CNI_END_FIELDS, fields | {"type": 9})
+
+
+def _packed(layout: struct.Struct, names: str, fields: dict[str, int | bytes]) -> bytes:
+    values = dict.fromkeys(names.split(), 0) | {"comm": b""} | fields
+    return layout.pack(*(values.pop(name) for name in names.split()))
 
 
 def slot(record: bytes) -> bytes:
@@ -56,4 +86,5 @@ def decoder(boot_time: int = BOOT, forget: Callable[[], None] = lambda: None) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time_ns", lambda: boot_time + 7)
         patch.setattr(time, "clock_gettime_ns", lambda _clock: 7)
-        return Decoder(forget)
+        known = Namespaces()
+        return Decoder(known, CniCalls(known), forget)

@@ -35,8 +35,9 @@ from cni_collector.events import (
     NetnsEnter,
     NetnsEnterFailed,
     Pod,
+    Task,
 )
-from cni_collector.identity.cni import Running
+from cni_collector.identity.cni import RunningCniCall
 from cni_collector.kernel.hooks import ALL, TIERS
 from cni_collector.stream.snapshot import Found
 from cni_collector.version import VERSION
@@ -44,6 +45,7 @@ from cni_collector.views import lines as forms
 from cni_collector.views.filters import Filters, first
 from cni_collector.views.table import Column, printable, row
 
+from ..support.made import made
 from .fake_session import FakeSession
 
 # The packages' attributes of these names are the commands.
@@ -54,17 +56,17 @@ check = importlib.import_module("cni_collector.cli.check")
 HELP = Path(__file__).with_name("help")
 TIME = "2026-01-02T03:04:05.123456789Z"
 A, B = Netns(4097, 4026532001), Netns(4098, 4026532002)
-BY_10, BY_20 = NetnsEnter(TIME, A, pid=10), NetnsEnter(TIME, B, pid=20)
-START, LOST, STOP = CollectorStart(TIME), Lost(TIME, count=3), CollectorStop(TIME, events=2, lost=3)
+BY_10, BY_20 = made(NetnsEnter, TIME, A, pid=10), made(NetnsEnter, TIME, B, pid=20)
+START, LOST, STOP = made(CollectorStart, TIME), Lost(TIME, count=3), made(CollectorStop, TIME, events=2, lost=3)
 SANDBOX = "1f" * 32
-ADD = CniStart(
+ADD = made(CniStart,
     TIME, A, pid=40, tid=40, ppid=4, uid=0, comm="bridge", name="/run/netns/a", pod=Pod("shop", "web-0", "u-1"),
     command="ADD", plugin="/opt/cni/bin/bridge", parent=4, cni_container_id=SANDBOX, ifname="eth0",
     netns_path="/run/netns/a", args="K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=u-1",
 )  # fmt: skip
 BRIDGE = "sandbox=1f1f1f1f1f1f ifname=eth0"
-IN_WEB_0 = NetnsEnter(TIME, A, pid=10, container_id=SANDBOX, pod=Pod("shop", "web-0", "u-1"))
-IN_WEB_1 = NetnsEnter(TIME, B, pid=20, container_id="2e" * 32, pod=Pod("blog", "web-1"))
+IN_WEB_0 = made(NetnsEnter, TIME, A, pid=10, container_id=SANDBOX, pod=Pod("shop", "web-0", "u-1"))
+IN_WEB_1 = made(NetnsEnter, TIME, B, pid=20, container_id="2e" * 32, pod=Pod("blog", "web-1"))
 HOSTILE = "\x1b]0;title\x07\x1b[31m\n\u202e"
 
 
@@ -94,7 +96,9 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> I
     def run_it(*arguments: str) -> Result:
         with pytest.raises(SystemExit) as ended:
             cli.main(arguments, prog_name="cni-collector", terminal_width=78)
-        return Result(ended.value.code, *capfd.readouterr())
+        code = ended.value.code
+        assert isinstance(code, int)
+        return Result(code, *capfd.readouterr())
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     yield run_it
@@ -116,7 +120,7 @@ def reported(session: FakeSession) -> FakeSession:
     return session
 
 
-@pytest.mark.parametrize("command", ["main", "watch", "list", "check"])
+@pytest.mark.parametrize("command", ["main", "watch", "replay", "list", "check"])
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_is_as_pinned(run: Run, command: str, option: str) -> None:
     result = run(*([] if command == "main" else [command]), option)
@@ -160,12 +164,19 @@ def test_version(run: Run) -> None:
         "watch --ring 3",
         "watch --queue 10",
         "watch --since 10m",
-        "watch --from x --since yesterday",
-        "watch --from x --since 10w",
-        "watch --from x --since 99999999999d",
-        "watch --from x --user nobody",
-        "watch --from x --tier fentry",
-        "watch --from x --prometheus :0",
+        "watch --from x",
+        "watch --from x --since 10m",
+        "watch --from nats://127.0.0.1:4222 --user nobody",
+        "replay",
+        "replay x y",
+        "replay x --since yesterday",
+        "replay x --since 10w",
+        "replay x --since 99999999999d",
+        "replay x --user nobody",
+        "replay x --tier fentry",
+        "replay x --prometheus :0",
+        "replay x --cni --failed",
+        "replay x -o none",
         "watch --prometheus 9464",
         "watch --prometheus :99999",
         "list -o xml",
@@ -178,6 +189,13 @@ def test_wrong_usage_exits_with_2_before_anything_is_attached(run: Run, session:
     result = run(*arguments.split())
     assert (result.exit_code, result.stdout, session.arguments) == (2, "", ())
     assert "Error: " in result.stderr
+
+
+@pytest.mark.parametrize("arguments", ["--from file", "--from=nats://127.0.0.1:4222 --since 10m", "--since 10m"])
+def test_the_old_spelling_names_the_new_command(run: Run, session: FakeSession, arguments: str) -> None:
+    result = run("watch", *arguments.split())
+    assert (result.exit_code, result.stdout, session.arguments) == (2, "", ())
+    assert "cni-collector replay SOURCE [--since TIME]" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -237,7 +255,7 @@ def test_a_failure_while_reading_is_one_sentence_too(
 @pytest.mark.parametrize("arguments", ["-o json", ""], ids=["asked for", "when piped"])
 def test_watch_writes_json_lines_until_the_stop(run: Run, reported: FakeSession, arguments: str) -> None:
     events = run("watch", *arguments.split()).events()
-    assert events == [START, BY_10, BY_20, CollectorStop("closing", events=2, lost=0)]
+    assert events == [START, BY_10, BY_20, made(CollectorStop, "closing", events=2, lost=0)]
     assert reported.closed
 
 
@@ -331,11 +349,11 @@ def test_a_reader_that_goes_away_is_no_failure(
 
 
 def test_the_table_says_what_matters(run: Run, reported: FakeSession) -> None:
-    reported.opening = [CollectorStart(TIME, tier="fentry", host_netns=Netns(1, 4026531840))]
+    reported.opening = [made(CollectorStart, TIME, tier="fentry", host_netns=Netns(1, 4026531840))]
     reported.script[0] = [
-        NetnsEnter(TIME, A, Netns(1, 2), cause="setns", pid=10, tid=11, uid=0, comm="ip", container_id="1f" * 32),
-        NetnsDestroy(TIME, A, lifetime_ns=1_540_000, teardown_ns=26_000_000_000),
-        NetnsCreateFailed(TIME, cause="clone", error="ENOSPC", pid=10, tid=10, comm="unshare"),
+        made(NetnsEnter, TIME, A, Netns(1, 2), cause="setns", pid=10, tid=11, uid=0, comm="ip", container_id="1f" * 32),
+        made(NetnsDestroy, TIME, A, lifetime_ns=1_540_000, teardown_ns=26_000_000_000),
+        made(NetnsCreateFailed, TIME, cause="clone", error="ENOSPC", pid=10, tid=10, comm="unshare"),
     ]
     result = run("watch", "-o", "table")
     assert result.exit_code == 0
@@ -347,16 +365,19 @@ def test_the_table_says_what_matters(run: Run, reported: FakeSession) -> None:
         "prev=1/2 tid=11 container=1f1f1f1f1f1f",
         "03:04:05.123456  netns_destroy        4097/4026532001                                        "
         "lifetime=1.5ms teardown=26000.0ms",
-        "03:04:05.123456  netns_create_failed                      clone    10       unshare          error=ENOSPC",
+        "03:04:05.123456  netns_create_failed                      clone    10       unshare          "
+        "prev=1/4026531840 error=ENOSPC",
     ]
 
 
 def test_a_call_in_the_table_stands_below_the_call_that_made_it(run: Run, reported: FakeSession) -> None:
     def begins(pid: int, parent: int, plugin: str) -> CniStart:
-        return CniStart(TIME, pid=pid, tid=pid, command="ADD", plugin=plugin, parent=parent, comm="x")
+        return made(CniStart, TIME, pid=pid, tid=pid, command="ADD", plugin=plugin, parent=parent, comm="x")
 
     def ends(pid: int, parent: int, plugin: str, **how: Any) -> CniEnd:
-        return CniEnd(TIME, pid=pid, tid=pid, command="ADD", plugin=plugin, parent=parent, duration_ns=1_500_000, **how)
+        return made(
+            CniEnd, TIME, pid=pid, tid=pid, command="ADD", plugin=plugin, parent=parent, duration_ns=1_500_000, **how
+        )
 
     reported.script[0] = [
         ADD,
@@ -369,8 +390,19 @@ def test_a_call_in_the_table_stands_below_the_call_that_made_it(run: Run, report
         ends(41, 40, "/opt/cni/bin/flannel", exit_code=1),
         ends(40, 4, "/opt/cni/bin/bridge", exit_code=1),
         begins(44, 40, "/opt/cni/bin/loopback"),
-        CniEnd(TIME, pid=60, tid=60, comm="unseen", duration_ns=1_500_000, exit_code=0),
-        CniStart(TIME, pid=70, tid=71, pod=Pod("shop", "web-0"), command="", netns_path="/n", environment="cut"),
+        made(CniEnd, TIME, pid=60, tid=60, comm="unseen", duration_ns=1_500_000, exit_code=0),
+        made(
+            CniStart,
+            TIME,
+            pid=70,
+            tid=71,
+            comm="",
+            plugin="",
+            pod=Pod("shop", "web-0"),
+            command="",
+            netns_path="/n",
+            environment="cut",
+        ),
     ]
     columns = "{:15}  {:19}  {:18}  {:7}  {:7}  {:15}  {}"
     told = [
@@ -395,24 +427,25 @@ def test_a_call_in_the_table_stands_below_the_call_that_made_it(run: Run, report
     ("event", "told"),
     [
         (IN_WEB_0, "container=1f1f1f1f1f1f pod=shop/web-0"),
-        (NetnsEnter(TIME, A, pod=Pod(uid="u-1"), pod_uid="u-1"), "pod=u-1"),
-        (NetnsEnter(TIME, A, pod_uid="u-1"), "pod_uid=u-1"),
+        (made(NetnsEnter, TIME, A, pod=Pod(uid="u-1"), pod_uid="u-1"), "pod=u-1"),
+        (made(NetnsEnter, TIME, A, pod_uid="u-1"), "pod_uid=u-1"),
     ],
 )
 def test_a_pod_is_told_once_and_by_its_name(run: Run, reported: FakeSession, event: Event, told: str) -> None:
     reported.script[0] = [event]
     line = run("watch", "-o", "table").stdout.splitlines()[2]
-    assert line.split("4097/4026532001")[1].split(maxsplit=event.pid is not None)[-1].strip() == told
+    assert line.split("prev=1/4026531840")[1].strip() == told
 
 
 def test_nothing_that_a_terminal_would_obey_reaches_the_table(
     run: Run, reported: FakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    member = NetnsEnter(TIME, A, pid=10, comm=HOSTILE, cgroup=HOSTILE, pod_uid=HOSTILE, name=HOSTILE)
+    member = Task(10, 10, 1, 0, HOSTILE, HOSTILE, None, HOSTILE)
+    event = made(NetnsEnter, TIME, A, **msgspec.structs.asdict(member), name=HOSTILE)
     pod = Pod(HOSTILE, HOSTILE)
-    reported.script[0] = [member]
-    call = Running(1, 2, HOSTILE, 3, HOSTILE, pod, HOSTILE, HOSTILE, HOSTILE, HOSTILE)
-    monkeypatch.setattr(list_, "running_calls", lambda: [call])
+    reported.script[0] = [event]
+    call = RunningCniCall(1, 2, HOSTILE, 3, HOSTILE, pod, HOSTILE, HOSTILE, HOSTILE, HOSTILE)
+    monkeypatch.setattr(list_, "running_cni_calls", lambda: [call])
     monkeypatch.setattr(list_, "existing", lambda: [Found(A, 1, 1, member, (HOSTILE,), pod, "cni_cache")])
     for result, lines in ((run("watch", "-o", "table"), 4), (run("list"), 2), (run("list", "--cni"), 2)):
         assert result.exit_code == 0
@@ -453,18 +486,18 @@ def test_colour_goes_around_a_cell_not_into_its_width() -> None:
 )
 def test_filters_by_process_and_namespace(pids: set[int], namespaces: set[int], chosen: list[Event]) -> None:
     filters = Filters(frozenset(pids), frozenset(namespaces), frozenset(), ())
-    about_none = NetnsCreateFailed(TIME, pid=30)
+    about_none = made(NetnsCreateFailed, TIME, pid=30)
     events = [START, BY_10, BY_20, about_none, LOST, STOP]
-    assert list(filter(filters.choose, events)) == [START, *chosen, LOST, STOP]
+    assert list(filter(filters.matches, events)) == [START, *chosen, LOST, STOP]
 
 
 PODS = [
-    NetnsEnter(TIME, A, pod=Pod("shop", "web-0", "u-1")),
-    NetnsDestroy(TIME, A, pod=Pod("blog", "web-0")),
-    CniStart(TIME, pod=Pod("shop", "web-1")),
-    CniEnd(TIME, pod=Pod("shop", "web-01")),
-    NetnsEnter(TIME, A, pod=Pod(uid="web-0"), pod_uid="web-0"),
-    NetnsEnter(TIME, A, name="web-0"),
+    made(NetnsEnter, TIME, A, pod=Pod("shop", "web-0", "u-1")),
+    made(NetnsDestroy, TIME, A, pod=Pod("blog", "web-0")),
+    made(CniStart, TIME, pod=Pod("shop", "web-1")),
+    made(CniEnd, TIME, pod=Pod("shop", "web-01")),
+    made(NetnsEnter, TIME, A, pod=Pod(uid="web-0"), pod_uid="web-0"),
+    made(NetnsEnter, TIME, A, name="web-0"),
 ]
 
 
@@ -482,15 +515,15 @@ PODS = [
 )
 def test_filters_by_pod(pods: set[tuple[str | None, str]], chosen: list[int]) -> None:
     filters = Filters(frozenset(), frozenset(), frozenset(pods), ())
-    assert list(filter(filters.choose, [START, *PODS, STOP])) == [START, *(PODS[number] for number in chosen), STOP]
+    assert list(filter(filters.matches, [START, *PODS, STOP])) == [START, *(PODS[number] for number in chosen), STOP]
 
 
 CONTAINERS = [
-    NetnsEnter(TIME, A, container_id="1f2e" * 16),
-    CniStart(TIME, cni_container_id="1f3d" * 16),
-    CniEnd(TIME, container_id="1f2e" * 16, cni_container_id="1f3d" * 16),
-    CniStart(TIME, command="VERSION"),
-    NetnsDestroy(TIME, A),
+    made(NetnsEnter, TIME, A, container_id="1f2e" * 16),
+    made(CniStart, TIME, cni_container_id="1f3d" * 16),
+    made(CniEnd, TIME, container_id="1f2e" * 16, cni_container_id="1f3d" * 16),
+    made(CniStart, TIME, command="VERSION"),
+    made(NetnsDestroy, TIME, A),
 ]
 
 
@@ -508,20 +541,23 @@ CONTAINERS = [
 def test_filters_by_container(prefixes: list[str], chosen: list[int]) -> None:
     filters = Filters(frozenset(), frozenset(), frozenset(), tuple(prefixes))
     expected = [START, *(CONTAINERS[number] for number in chosen), LOST]
-    assert list(filter(filters.choose, [START, *CONTAINERS, LOST])) == expected
+    assert list(filter(filters.matches, [START, *CONTAINERS, LOST])) == expected
 
 
 def test_all_filters_must_let_an_event_pass() -> None:
-    asked = (frozenset({40}), frozenset({4097}), frozenset({("shop", "web-0")}), ("1f",))
-    assert Filters(*asked).choose(ADD)
-    for number, other in enumerate((frozenset({41}), frozenset({4098}), frozenset({("shop", "web-1")}), ("2e",))):
-        assert not Filters(*asked[:number], other, *asked[number + 1 :]).choose(ADD)
+    asked: list[Any] = [frozenset({40}), frozenset({4097}), frozenset({("shop", "web-0")}), ("1f",)]
+    others: list[Any] = [frozenset({41}), frozenset({4098}), frozenset({("shop", "web-1")}), ("2e",)]
+    assert Filters(*asked).matches(ADD)
+    for number, other in enumerate(others):
+        assert not Filters(*[*asked[:number], other, *asked[number + 1 :]]).matches(ADD)
 
 
 def test_without_filters_everything_passes() -> None:
     nothing_asked = Filters(frozenset(), frozenset(), frozenset(), ())
     assert not any(nothing_asked)
-    assert all(map(nothing_asked.choose, [START, BY_10, NetnsCreateFailed(TIME), CniStart(TIME), LOST, STOP]))
+    assert all(
+        map(nothing_asked.matches, [START, BY_10, made(NetnsCreateFailed, TIME), made(CniStart, TIME), LOST, STOP])
+    )
 
 
 @pytest.mark.parametrize(
@@ -533,7 +569,7 @@ def test_first_counts_only_events_about_namespaces(count: int, kept: list[Event]
 
 
 def test_list_as_json_has_the_fields_of_events(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    member = NetnsEnter(TIME, A, pid=10, comm="sh", cgroup="/c", container_id="i", pod_uid="p")
+    member = Task(10, 10, 1, 0, "sh", "/c", "i", "p")
     found = [Found(A, 7, 2, member, ("/run/netns/a",), None, None), Found(B, 7, 0, None, (), None, None)]
     monkeypatch.setattr(list_, "existing", lambda: found)
     result = run("list", "-o", "json")
@@ -576,7 +612,7 @@ def test_list_says_which_pod_and_how_that_is_known(
     told: str,
     as_json: dict[str, str] | None,
 ) -> None:
-    member = NetnsEnter(TIME, A, pid=10, comm="sh", pod_uid=uid)
+    member = Task(10, 10, 1, 0, "sh", pod_uid=uid)
     monkeypatch.setattr(list_, "existing", lambda: [Found(A, 7, 1, member, ("/a",), pod, pod_from)])
     heading, line = run("list").stdout.splitlines()
     column = heading.index("POD")
@@ -588,14 +624,16 @@ def test_list_says_which_pod_and_how_that_is_known(
 
 
 RUNNING = [
-    Running(40, 4, "ADD", 1_260_000_000, "/cni/bridge", Pod("shop", "web-0"), "c1", "eth0", "/run/netns/a", "A=1"),
-    Running(41, 40, "ADD", 40_000_000, "/cni/host-local", Pod("shop", "web-0")),
-    Running(50, 4, "GC", 0),
+    RunningCniCall(
+        40, 4, "ADD", 1_260_000_000, "/cni/bridge", Pod("shop", "web-0"), "c1", "eth0", "/run/netns/a", "A=1"
+    ),
+    RunningCniCall(41, 40, "ADD", 40_000_000, "/cni/host-local", Pod("shop", "web-0")),
+    RunningCniCall(50, 4, "GC", 0),
 ]
 
 
 def test_list_shows_the_calls_under_way_below_those_that_made_them(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(list_, "running_calls", lambda: RUNNING)
+    monkeypatch.setattr(list_, "running_cni_calls", lambda: RUNNING)
     columns = "{:7}  {:7}  {:15}  {:8}  {:36}  {:8}  {}"
     assert run("list", "--cni").stdout.splitlines() == [
         columns.format(*line).rstrip()
@@ -612,8 +650,10 @@ def test_calls_that_are_nested_without_end_do_not_fill_the_screen(
     run: Run, reported: FakeSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pids = range(100, 1000)
-    reported.script[0] = [CniStart(TIME, pid=pid, tid=pid, plugin="/x/deep", parent=pid - 1) for pid in pids]
-    monkeypatch.setattr(list_, "running_calls", lambda: [Running(pid, pid - 1, "ADD", 0, "/x/deep") for pid in pids])
+    reported.script[0] = [made(CniStart, TIME, pid=pid, tid=pid, plugin="/x/deep", parent=pid - 1) for pid in pids]
+    monkeypatch.setattr(
+        list_, "running_cni_calls", lambda: [RunningCniCall(pid, pid - 1, "ADD", 0, "/x/deep") for pid in pids]
+    )
     for arguments in (("watch", "-o", "table"), ("list", "--cni")):
         lines = [line for line in run(*arguments).stdout.splitlines() if "deep" in line]
         assert len(lines) == len(pids)
@@ -624,12 +664,12 @@ def test_calls_that_are_nested_without_end_do_not_fill_the_screen(
 def test_calls_whose_end_was_lost_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forms, "_BOUND", 8)
     table = forms.TableLines()
-    table.form([CniStart(TIME, pid=pid, tid=pid) for pid in range(100)])
+    table.form([made(CniStart, TIME, pid=pid, tid=pid) for pid in range(100)])
     assert len(table._depths) == 8
 
 
 def test_list_of_calls_as_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(list_, "running_calls", lambda: RUNNING)
+    monkeypatch.setattr(list_, "running_cni_calls", lambda: RUNNING)
     pod = {"namespace": "shop", "name": "web-0"}
     assert [json.loads(line) for line in run("list", "--cni", "-o", "json").stdout.splitlines()] == [
         {"pid": 40, "parent": 4, "command": "ADD", "age_ns": 1_260_000_000, "plugin": "/cni/bridge", "pod": pod}

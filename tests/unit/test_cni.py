@@ -12,22 +12,22 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_collector.events import CniEnd, CniStart, Event, Netns, Pod
+from cni_collector.events import CniEnd, CniStart, Netns, Pod, Task
 from cni_collector.identity import cni, cni_cache
 from cni_collector.identity.cni import (
-    Calls,
-    Running,
+    CniCalls,
+    RunningCniCall,
     parse_args,
     parse_environment,
     read_environment,
-    running_calls,
+    running_cni_calls,
 )
 from cni_collector.identity.namespaces import Namespaces
 
@@ -37,9 +37,9 @@ ARGS = ";".join(PAIRS)
 WEB = Pod("shop", "web-0", UID)
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 HOST, BLUE = Netns(1, 4026531840), Netns(4097, 4026532001)
-TASK = Event("12:00", pid=2**22 + 1, tid=2**22 + 1, ppid=7, uid=0, comm="bridge", cgroup="/runtime.slice")
+TASK = Task(2**22 + 1, 2**22 + 1, 7, 0, "bridge", "/runtime.slice")
 """No kernel gives a pid this high: nothing is found in /proc under it."""
-LATER = Event("12:01", pid=TASK.pid, tid=TASK.tid, ppid=1, uid=0, comm="bridge", cgroup="/runtime.slice")
+LATER = msgspec.structs.replace(TASK, ppid=1)
 STARTED = 5_000_000_000
 TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
@@ -50,8 +50,13 @@ def environment(**variables: str) -> list[bytes]:
 
 
 def text(path: str, *variables: str) -> bytes:
-    """The text of a `struct cni_record`: each part closed by NUL."""
+    """The text of a `struct cni_start_record`: each part closed by NUL."""
     return b"".join(part.encode() + b"\0" for part in (path, *variables))
+
+
+def process(pid: int) -> Task:
+    """The only thread of a process."""
+    return Task(pid, pid, 1, 0, "x")
 
 
 def started(pid: int) -> int:
@@ -241,7 +246,6 @@ def test_a_name_may_look_like_anything(spawn: Spawn, tmp_path: Path) -> None:
 
 
 def test_a_process_that_is_gone_has_no_environment() -> None:
-    assert TASK.pid is not None
     assert read_environment(TASK.pid, STARTED) is None
 
 
@@ -264,13 +268,13 @@ def namespaces() -> Namespaces:
 
 
 @pytest.fixture
-def calls(namespaces: Namespaces) -> Calls:
-    return Calls(namespaces)
+def calls(namespaces: Namespaces) -> CniCalls:
+    return CniCalls(namespaces)
 
 
 VARIABLES = ("CNI_COMMAND=ADD", "CNI_CONTAINERID=c1", "CNI_IFNAME=eth0", "CNI_NETNS=/var/run/netns/blue")
 TEXT = text("/opt/cni/bin/bridge", *VARIABLES, f"CNI_ARGS={ARGS}", f"TRACEPARENT={TRACE}")
-TOLD = {
+TOLD: dict[str, Any] = {
     "netns": BLUE,
     "name": "/run/netns/blue",
     "pod": WEB,
@@ -283,114 +287,123 @@ TOLD = {
     "args": ARGS,
     "traceparent": TRACE,
 }
-WHO = {"pid": TASK.pid, "tid": TASK.tid, "uid": 0, "comm": "bridge", "cgroup": "/runtime.slice"}
+WHO: dict[str, Any] = {"pid": TASK.pid, "tid": TASK.tid, "uid": 0, "comm": "bridge", "cgroup": "/runtime.slice"}
 
 
-def test_a_call_begins_and_ends(calls: Calls) -> None:
-    assert calls.begin(TASK, HOST, 20, STARTED, TEXT, False) == CniStart("12:00", **TOLD, **WHO, ppid=7)
-    assert calls.end(LATER, STARTED, 123, 0x0100, False) == CniEnd(
+def test_a_call_begins_and_ends(calls: CniCalls) -> None:
+    assert calls.begin("12:00", TASK, HOST, 20, STARTED, TEXT, False) == CniStart("12:00", **TOLD, **WHO, ppid=7)
+    assert calls.end("12:01", LATER, STARTED, 123, 0x0100, False) == CniEnd(
         "12:01", **TOLD, **WHO, ppid=1, duration_ns=123, exit_code=1
     )
-    assert calls.unread == 0
+    assert calls.unreadable == 0
 
 
-def test_an_end_whose_beginning_was_lost_tells_what_it_can(calls: Calls) -> None:
+def test_an_end_whose_beginning_was_lost_tells_what_it_can(calls: CniCalls) -> None:
     only_the_end = CniEnd("12:01", **WHO, ppid=1, duration_ns=123, exit_code=0)
-    assert calls.end(LATER, STARTED, 123, 0, False) == only_the_end
-    calls.begin(TASK, HOST, 20, STARTED, TEXT, False)
-    assert calls.end(LATER, STARTED + 1, 123, 0, False) == only_the_end, "another process with the same id"
+    assert calls.end("12:01", LATER, STARTED, 123, 0, False) == only_the_end
+    calls.begin("12:00", TASK, HOST, 20, STARTED, TEXT, False)
+    assert calls.end("12:01", LATER, STARTED + 1, 123, 0, False) == only_the_end, "another process with the same id"
 
 
-def test_an_end_is_told_once(calls: Calls) -> None:
-    calls.begin(TASK, HOST, 20, STARTED, TEXT, False)
-    assert calls.end(LATER, STARTED, 1, 0, True) is not None
-    assert calls.end(LATER, STARTED, 1, 0, True) is None
+def test_an_end_is_told_once(calls: CniCalls) -> None:
+    calls.begin("12:00", TASK, HOST, 20, STARTED, TEXT, False)
+    assert calls.end("12:01", LATER, STARTED, 1, 0, True) is not None
+    assert calls.end("12:01", LATER, STARTED, 1, 0, True) is None
 
 
-def test_what_may_have_been_no_call_ends_in_silence(calls: Calls) -> None:
-    assert calls.end(LATER, STARTED, 123, 0, True) is None
+def test_what_may_have_been_no_call_ends_in_silence(calls: CniCalls) -> None:
+    assert calls.end("12:01", LATER, STARTED, 123, 0, True) is None
 
 
-def test_no_process_begins_two_calls(calls: Calls) -> None:
+def test_no_process_begins_two_calls(calls: CniCalls) -> None:
     """Where the kernel could not read its environment, it looks again when the process executes another program."""
-    assert calls.begin(TASK, HOST, 20, STARTED, TEXT, False) is not None
-    assert calls.begin(TASK, HOST, 21, STARTED, TEXT, False) is None
-    end = calls.end(LATER, STARTED, 123, 0, False)
+    assert calls.begin("12:00", TASK, HOST, 20, STARTED, TEXT, False) is not None
+    assert calls.begin("12:00", TASK, HOST, 21, STARTED, TEXT, False) is None
+    end = calls.end("12:01", LATER, STARTED, 123, 0, False)
     assert end is not None
     assert end.plugin == "/opt/cni/bin/bridge"
 
 
 @pytest.mark.parametrize("variables", [[], ["CNI_ARGS=A=1"], ["CNI_COMMANDS=ADD"]])
-def test_a_process_that_is_asked_for_nothing_is_no_call(calls: Calls, variables: list[str]) -> None:
-    assert calls.begin(TASK, HOST, 20, STARTED, text("/bin/sh", *variables), False) is None
-    assert calls.unread == 0
+def test_a_process_that_is_asked_for_nothing_is_no_call(calls: CniCalls, variables: list[str]) -> None:
+    assert calls.begin("12:00", TASK, HOST, 20, STARTED, text("/bin/sh", *variables), False) is None
+    assert calls.unreadable == 0
 
 
-def test_an_empty_command_makes_a_call_too(calls: Calls) -> None:
-    assert calls.begin(TASK, HOST, 20, STARTED, text("/x", "CNI_COMMAND="), False) == CniStart(
+def test_an_empty_command_makes_a_call_too(calls: CniCalls) -> None:
+    assert calls.begin("12:00", TASK, HOST, 20, STARTED, text("/x", "CNI_COMMAND="), False) == CniStart(
         "12:00", **WHO, ppid=7, parent=7, command="", plugin="/x"
     )
 
 
-def test_a_path_that_is_no_text_is_escaped(calls: Calls) -> None:
-    call = calls.begin(TASK, HOST, 20, STARTED, b"/opt/\xff\0CNI_COMMAND=\xfe\0", False)
+def test_a_path_that_is_no_text_is_escaped(calls: CniCalls) -> None:
+    call = calls.begin("12:00", TASK, HOST, 20, STARTED, b"/opt/\xff\0CNI_COMMAND=\xfe\0", False)
     assert call is not None
     assert (call.plugin, call.command) == ("/opt/\\xff", "\\xfe")
 
 
-def test_what_is_missing_comes_from_proc_while_the_process_lives(calls: Calls, spawn: Spawn) -> None:
+def test_what_is_missing_comes_from_proc_while_the_process_lives(calls: CniCalls, spawn: Spawn) -> None:
     pid = spawn(CNI_COMMAND="DEL", CNI_ARGS=ARGS)
-    task = Event("12:00", pid=pid)
+    task = process(pid)
     for raw in (text("/x"), text("/x", "CNI_COMMAND=DEL", "CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=we")):
-        fresh = Calls(Namespaces())
-        call = fresh.begin(task, HOST, 20, started(pid), raw, True)
-        assert call == CniStart("12:00", pid=pid, command="DEL", plugin="/x", args=ARGS, pod=WEB, environment="proc")
+        fresh = CniCalls(Namespaces())
+        call = fresh.begin("12:00", task, HOST, 20, started(pid), raw, True)
+        assert call == CniStart(
+            "12:00",
+            **msgspec.structs.asdict(task),
+            parent=1,
+            command="DEL",
+            plugin="/x",
+            args=ARGS,
+            pod=WEB,
+            environment="proc",
+        )
 
 
-def test_a_process_whose_environment_turns_out_to_have_no_command_is_no_call(calls: Calls, spawn: Spawn) -> None:
+def test_a_process_whose_environment_turns_out_to_have_no_command_is_no_call(calls: CniCalls, spawn: Spawn) -> None:
     pid = spawn(CNI_ARGS=ARGS)
-    assert calls.begin(Event("12:00", pid=pid), HOST, 20, started(pid), text("/x"), True) is None
-    assert calls.unread == 0
-    assert calls.end(Event("12:01", pid=pid), started(pid), 123, 0, True) is None
+    assert calls.begin("12:00", process(pid), HOST, 20, started(pid), text("/x"), True) is None
+    assert calls.unreadable == 0
+    assert calls.end("12:01", process(pid), started(pid), 123, 0, True) is None
 
 
-def test_what_is_missing_stays_missing_where_the_process_has_gone(calls: Calls) -> None:
+def test_what_is_missing_stays_missing_where_the_process_has_gone(calls: CniCalls) -> None:
     raw = text("/x", *VARIABLES, "CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=1111")
-    call = calls.begin(TASK, HOST, 20, STARTED, raw, True)
+    call = calls.begin("12:00", TASK, HOST, 20, STARTED, raw, True)
     assert call is not None
     assert (call.environment, call.command, call.pod) == ("cut", "ADD", Pod("shop", "web-0"))
-    end = calls.end(LATER, STARTED, 123, 0, False)
+    end = calls.end("12:01", LATER, STARTED, 123, 0, False)
     assert end is not None
     assert end.environment == "cut"
 
 
-def test_a_pods_name_that_may_be_cut_is_not_told(calls: Calls) -> None:
+def test_a_pods_name_that_may_be_cut_is_not_told(calls: CniCalls) -> None:
     raw = text("/x", *VARIABLES, "CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1")  # of web-10, perhaps
-    call = calls.begin(TASK, HOST, 20, STARTED, raw, True)
+    call = calls.begin("12:00", TASK, HOST, 20, STARTED, raw, True)
     assert call is not None
     assert call.pod is None
 
 
-def test_what_nobody_can_tell_is_counted(calls: Calls) -> None:
-    assert calls.begin(TASK, HOST, 20, STARTED, text("/x"), True) is None
-    assert calls.begin(TASK, HOST, 20, STARTED, text("/x", "CNI_ARGS=A=1"), True) is None
-    assert calls.unread == 2
-    assert calls.end(LATER, STARTED, 123, 0, True) is None
+def test_what_nobody_can_tell_is_counted(calls: CniCalls) -> None:
+    assert calls.begin("12:00", TASK, HOST, 20, STARTED, text("/x"), True) is None
+    assert calls.begin("12:00", TASK, HOST, 20, STARTED, text("/x", "CNI_ARGS=A=1"), True) is None
+    assert calls.unreadable == 2
+    assert calls.end("12:01", LATER, STARTED, 123, 0, True) is None
 
 
-def test_a_zombie_is_counted_or_told_from_what_the_kernel_saw(calls: Calls, zombie: int) -> None:
-    task, when = Event("12:00", pid=zombie), started(zombie)
-    assert calls.begin(task, HOST, 20, when, text("/x"), True) is None
-    assert calls.unread == 1
-    call = calls.begin(task, HOST, 20, when, text("/x", "CNI_COMMAND=ADD"), True)
+def test_a_zombie_is_counted_or_told_from_what_the_kernel_saw(calls: CniCalls, zombie: int) -> None:
+    task, when = process(zombie), started(zombie)
+    assert calls.begin("12:00", task, HOST, 20, when, text("/x"), True) is None
+    assert calls.unreadable == 1
+    call = calls.begin("12:00", task, HOST, 20, when, text("/x", "CNI_COMMAND=ADD"), True)
     assert call is not None
     assert (call.command, call.environment) == ("ADD", "cut")
 
 
-def test_a_call_that_executes_something_else_at_once_is_still_a_call(calls: Calls, spawn: Spawn) -> None:
+def test_a_call_that_executes_something_else_at_once_is_still_a_call(calls: CniCalls, spawn: Spawn) -> None:
     """The kernel saw its command. What /proc has by now is another program's environment."""
     pid = spawn(PATH="/bin")
-    call = calls.begin(Event("12:00", pid=pid), HOST, 20, started(pid), text("/x", *VARIABLES), True)
+    call = calls.begin("12:00", process(pid), HOST, 20, started(pid), text("/x", *VARIABLES), True)
     assert call is not None
     assert (call.command, call.plugin, call.environment) == ("ADD", "/x", "cut")
 
@@ -408,15 +421,15 @@ def test_a_call_that_executes_something_else_at_once_is_still_a_call(calls: Call
         (32, None, "SIG32"),
     ],
 )
-def test_how_it_ended(calls: Calls, status: int, exit_code: int | None, name: str | None) -> None:
-    end = calls.end(LATER, STARTED, 123, status, False)
+def test_how_it_ended(calls: CniCalls, status: int, exit_code: int | None, name: str | None) -> None:
+    end = calls.end("12:01", LATER, STARTED, 123, status, False)
     assert end is not None
     assert (end.exit_code, end.signal) == (exit_code, name)
 
 
 @given(st.integers(0, 2**16 - 1))
 def test_whatever_the_status_is_there_is_a_code_or_a_signal(status: int) -> None:
-    end = Calls(Namespaces()).end(LATER, STARTED, 123, status, False)
+    end = CniCalls(Namespaces()).end("12:01", LATER, STARTED, 123, status, False)
     assert end is not None
     assert (end.exit_code is None) != (end.signal is None)
 
@@ -437,41 +450,43 @@ def test_whatever_the_status_is_there_is_a_code_or_a_signal(status: int) -> None
     ],
 )
 def test_only_root_in_the_hosts_namespace_says_which_pod_a_namespace_is_for(
-    calls: Calls, namespaces: Namespaces, uid: int | None, own: Netns | None, command: str, believed: bool
+    calls: CniCalls, namespaces: Namespaces, uid: int | None, own: Netns | None, command: str, believed: bool
 ) -> None:
     task = msgspec.structs.replace(TASK, uid=uid)
     raw = text("/x", f"CNI_COMMAND={command}", "CNI_NETNS=/run/netns/blue", f"CNI_ARGS={ARGS}")
-    call = calls.begin(task, own, 20, STARTED, raw, False)
+    call = calls.begin("12:00", task, own, 20, STARTED, raw, False)
     assert call is not None
     assert (call.netns, call.pod) == (BLUE, WEB), "the call's own event says what it was told, whoever it is"
-    assert namespaces.meet(BLUE.cookie, BLUE.inum) == (BLUE, "/run/netns/blue", WEB if believed else None)
+    assert namespaces.remember(BLUE.cookie, BLUE.inum) == (BLUE, "/run/netns/blue", WEB if believed else None)
 
 
-def test_the_last_add_is_believed_and_one_without_a_pod_changes_nothing(calls: Calls, namespaces: Namespaces) -> None:
+def test_the_last_add_is_believed_and_one_without_a_pod_changes_nothing(
+    calls: CniCalls, namespaces: Namespaces
+) -> None:
     for args in (ARGS, "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1", "", "K8S_POD_NAME=web-2"):
         raw = text("/x", "CNI_COMMAND=ADD", "CNI_NETNS=/run/netns/blue", f"CNI_ARGS={args}")
-        calls.begin(TASK, HOST, 20, STARTED, raw, False)
-        calls.end(LATER, STARTED, 123, 0, False)
-    assert namespaces.meet(BLUE.cookie, BLUE.inum)[2] == Pod("shop", "web-1")
+        calls.begin("12:00", TASK, HOST, 20, STARTED, raw, False)
+        calls.end("12:01", LATER, STARTED, 123, 0, False)
+    assert namespaces.remember(BLUE.cookie, BLUE.inum)[2] == Pod("shop", "web-1")
 
 
 def test_a_namespace_that_is_younger_than_the_call_is_not_what_it_is_about(
-    calls: Calls, namespaces: Namespaces
+    calls: CniCalls, namespaces: Namespaces
 ) -> None:
     namespaces.gone(BLUE)
     young = Netns(4098, BLUE.inum)
     namespaces.born(young, 30)
-    call = calls.begin(TASK, HOST, 20, STARTED, TEXT, False)
+    call = calls.begin("12:00", TASK, HOST, 20, STARTED, TEXT, False)
     assert call is not None
     assert (call.netns, call.name, call.netns_path) == (None, None, "/var/run/netns/blue")
-    assert namespaces.meet(young.cookie, young.inum) == (young, None, None)
+    assert namespaces.remember(young.cookie, young.inum) == (young, None, None)
 
 
-def test_calls_under_way_are_bounded(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_under_way_are_bounded(calls: CniCalls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cni, "_BOUND", 8)
     for number in range(100):
-        calls.begin(TASK, HOST, 20, number, TEXT, False)
-    ends = [calls.end(LATER, number, 1, 0, True) for number in range(100)]
+        calls.begin("12:00", TASK, HOST, 20, number, TEXT, False)
+    ends = [calls.end("12:01", LATER, number, 1, 0, True) for number in range(100)]
     assert [number for number, end in enumerate(ends) if end] == list(range(92, 100))
 
 
@@ -582,16 +597,16 @@ def test_without_a_cache_there_are_no_pods(cache: Path, monkeypatch: pytest.Monk
 # The calls that are under way.
 
 
-def running(*pids: int) -> list[Running]:
+def running(*pids: int) -> list[RunningCniCall]:
     """Those of these processes: this machine may have calls of its own."""
-    return [call for call in running_calls() if call.pid in pids]
+    return [call for call in running_cni_calls() if call.pid in pids]
 
 
 def test_a_call_under_way_is_found_in_proc(spawn: Spawn) -> None:
     pid = spawn(CNI_COMMAND="ADD", CNI_ARGS=ARGS, CNI_IFNAME="eth0", CNI_NETNS="/run/netns/blue", CNI_CONTAINERID="c1")
     (call,) = running(pid)
     assert 0 <= call.age_ns < 600 * 10**9
-    assert call == Running(
+    assert call == RunningCniCall(
         pid, os.getpid(), "ADD", call.age_ns, os.path.realpath(shutil.which("sleep") or ""), WEB,
         cni_container_id="c1", ifname="eth0", netns_path="/run/netns/blue", args=ARGS,
     )  # fmt: skip
@@ -629,6 +644,6 @@ def test_a_zombie_is_no_call_any_more(zombie: int) -> None:
 
 def test_a_plugin_whose_path_is_no_text_can_be_written_as_json(spawn: Spawn, tmp_path: Path) -> None:
     plugin = os.fsencode(tmp_path) + b"/\xff"
-    shutil.copy("/bin/sleep", plugin)
+    shutil.copy(b"/bin/sleep", plugin)
     (call,) = running(spawn(plugin, b"600", CNI_COMMAND="ADD"))
     assert json.loads(msgspec.json.encode(call))["plugin"] == f"{tmp_path}/\\xff"

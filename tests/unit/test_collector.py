@@ -17,15 +17,16 @@ from cni_collector.errors import ClosedError, CollectorError, LayoutError, Unsup
 from cni_collector.events import CollectorStart, CollectorStop, Event, NetnsCreate, NetnsDestroy
 from cni_collector.kernel.hooks import ALL
 
+from ..support.made import made
 from .fake_session import FakeSession
 
-ONE, TWO, THREE = NetnsCreate("1"), NetnsCreate("2"), NetnsDestroy("3")
-START = CollectorStart("opening")
+ONE, TWO, THREE = made(NetnsCreate, "1"), made(NetnsCreate, "2"), made(NetnsDestroy, "3")
+START = made(CollectorStart, "opening")
 SOON = 10  # seconds; nothing here takes so long unless it hangs
 
 
 def stop_event(events: int) -> CollectorStop:
-    return CollectorStop("closing", events=events, lost=0)
+    return made(CollectorStop, "closing", events=events, lost=0)
 
 
 @pytest.fixture

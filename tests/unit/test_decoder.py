@@ -28,20 +28,38 @@ from cni_collector.events import (
     Pod,
 )
 from cni_collector.identity import namespaces
+from cni_collector.kernel import wire
 from cni_collector.stream import decoder as record
 
-from .records import BOOT, CGROUP, NETNS, NETNS_FIELDS, cgroup_record, cni_record, decoder, full, netns_record, slot
+from ..support.made import made
+from .records import (
+    ALWAYS,
+    BOOT,
+    CGROUP,
+    CNI_END_FIELDS,
+    CNI_START,
+    NETNS,
+    NETNS_FIELDS,
+    cgroup_record,
+    cni_end_record,
+    cni_start_record,
+    decoder,
+    full,
+    netns_record,
+    slot,
+)
 
 ID = "0123456789abcdef" * 4
 POD = "11111111-2222-3333-4444-555555555555"
 PATH = f"/kubepods/pod{POD}/{ID}"
 TELL_PATH = full(cgroup_record(ID.encode(), f"pod{POD}".encode(), b"kubepods", ident=99, hierarchy=5))
 
-TASK = {"time": 6, "pid": 10, "tid": 11, "ppid": 1, "comm": b"ip", "cgroup": 99, "hierarchy": 5}
-WHO = {"pid": 10, "tid": 11, "ppid": 1, "uid": 0, "comm": "ip"}
-WHERE = {"cgroup": PATH, "container_id": ID, "pod_uid": POD}
-SUBJECT = {"cookie": 4097, "inum": 4026532001, "userns": 4026531837}
-OTHER = {"other_cookie": 1, "other_inum": 4026531840}
+TASK: dict[str, Any] = {"time": 6, "pid": 10, "tid": 11, "ppid": 1, "comm": b"ip", "cgroup": 99, "hierarchy": 5}
+WHO: dict[str, Any] = {"pid": 10, "tid": 11, "ppid": 1, "uid": 0, "comm": "ip"}
+WHERE: dict[str, Any] = {"cgroup": PATH, "container_id": ID, "pod_uid": POD}
+SUBJECT: dict[str, Any] = {"cookie": 4097, "inum": 4026532001, "userns": 4026531837}
+OWN: dict[str, Any] = {"own_cookie": 1, "own_inum": 4026531840}
+OTHER: dict[str, Any] = {"other_cookie": 1, "other_inum": 4026531840}
 A, HOST = Netns(4097, 4026532001), Netns(1, 4026531840)
 TIME = "2026-01-02T03:04:05.000000006Z"
 
@@ -55,7 +73,7 @@ ENVIRONMENT = (
     b"CNI_PATH=/opt/cni/bin",
     b"TRACEPARENT=00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 )
-CALL = {
+CALL: dict[str, Any] = {
     "command": "ADD",
     "plugin": "/opt/cni/bin/bridge",
     "parent": 1,
@@ -126,7 +144,7 @@ GOLDEN: dict[str, tuple[bytes, Event, str]] = {
         f'{{"type":"netns_found","time":"{TIME}","netns":{JSON_A},{JSON_WHO},{JSON_USERNS}}}',
     ),
     "beginning of a CNI call": (
-        cni_record(*ENVIRONMENT, **OTHER, **TASK, teardown=5),
+        cni_start_record(*ENVIRONMENT, **OWN, **TASK, started=5),
         CniStart(TIME, **WHO, **WHERE, pod=WEB, **CALL),
         f'{{"type":"cni_start","time":"{TIME}",{JSON_WHO},{JSON_WHERE},'
         '"pod":{"namespace":"shop","name":"web-0","uid":"u-1"},'
@@ -136,29 +154,44 @@ GOLDEN: dict[str, tuple[bytes, Event, str]] = {
         '"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}',
     ),
     "beginning of a CNI call that is for no namespace": (
-        cni_record(b"/opt/cni/bin/bridge", b"CNI_COMMAND=VERSION", **OTHER, **TASK, teardown=5),
+        cni_start_record(b"/opt/cni/bin/bridge", b"CNI_COMMAND=VERSION", **OWN, **TASK, started=5),
         CniStart(TIME, **WHO, **WHERE, command="VERSION", plugin="/opt/cni/bin/bridge", parent=1),
         f'{{"type":"cni_start","time":"{TIME}",{JSON_WHO},{JSON_WHERE},'
         '"command":"VERSION","plugin":"/opt/cni/bin/bridge","parent":1}',
     ),
     "end of a CNI call whose beginning was lost": (
-        netns_record(type=9, error=0x0100, lifetime=123, teardown=5, **TASK),
+        cni_end_record(status=0x0100, duration=123, started=5, **TASK),
         CniEnd(TIME, **WHO, **WHERE, duration_ns=123, exit_code=1),
         f'{{"type":"cni_end","time":"{TIME}",{JSON_WHO},{JSON_WHERE},"duration_ns":123,"exit_code":1}}',
     ),
     "end of a CNI call by a signal": (
-        netns_record(type=9, error=15, lifetime=123, teardown=5, **TASK),
+        cni_end_record(status=15, duration=123, started=5, **TASK),
         CniEnd(TIME, **WHO, **WHERE, duration_ns=123, signal="SIGTERM"),
         f'{{"type":"cni_end","time":"{TIME}",{JSON_WHO},{JSON_WHERE},"duration_ns":123,"signal":"SIGTERM"}}',
     ),
 }
 
 u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
-VALUES = {"type": st.integers(1, 7), "cause": st.integers(0, 4), "error": u16, "comm": st.binary(max_size=16)}
-LONG = {"time", "cookie", "other_cookie", "cgroup", "lifetime", "teardown"}
-ANY_NETNS_RECORD = st.fixed_dictionaries(
-    {name: VALUES.get(name, u64 if name in LONG else u32) for name in NETNS_FIELDS.split()}
+VALUES = {
+    "type": st.integers(1, 7),
+    "cause": st.integers(0, 4),
+    "error": u16,
+    "status": u16,
+    "unsure": st.just(0),
+    "comm": st.binary(max_size=16),
+}
+LONG = {"time", "cookie", "other_cookie", "cgroup", "lifetime", "teardown", "started", "duration"}
+ANY_NETNS_RECORD, ANY_CNI_END_RECORD = (
+    st.fixed_dictionaries({name: VALUES.get(name, u64 if name in LONG else u32) for name in names.split()})
+    for names in (NETNS_FIELDS, CNI_END_FIELDS)
 )
+
+
+def possible(fields: dict[str, Any]) -> dict[str, Any]:
+    """A record's fields, as far as its type has them: what it always has is not zero, what it never has is."""
+    always: dict[str, Any] = dict.fromkeys(ALWAYS[fields["type"]], 1)
+    never = dict.fromkeys(("other_cookie", "other_inum", "cause", "error"), 0) if fields["type"] == 7 else {}
+    return {name: never.get(name, value or always.get(name, value)) for name, value in fields.items()}
 
 
 def utc(nanoseconds: int) -> str:
@@ -171,7 +204,8 @@ def round_trip(event: Event) -> Event:
     """The event, after it has been a line of JSON."""
     line = msgspec.json.encode(event)
     json.loads(line)
-    return msgspec.json.decode(line, type=AnyEvent)
+    again: Event = msgspec.json.decode(line, type=AnyEvent)
+    return again
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -184,12 +218,13 @@ def test_golden_records(name: str) -> None:
     assert decode.undecodable == 0
 
 
-@given(ANY_NETNS_RECORD)
+@given(ANY_NETNS_RECORD.map(possible))
 def test_whatever_a_record_says_is_in_the_event(fields: dict[str, Any]) -> None:
     assume(fields["cookie"] != fields["other_cookie"])
     raw = netns_record(**fields)
     event = decoder().decode(raw, 0, len(raw))
-    assert type(event) is record.TYPES[fields["type"]]
+    assert event
+    assert type(event) is wire.TYPES[fields["type"]]
     assert round_trip(event) == event
     assert event.time == utc(fields["time"] + BOOT)
     assert event.netns == (Netns(fields["cookie"], fields["inum"]) if fields["cookie"] else None)
@@ -213,6 +248,15 @@ def test_whatever_a_record_says_is_in_the_event(fields: dict[str, Any]) -> None:
         assert event.userns == fields["userns"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "field"), [(kind, field) for kind in ALWAYS for field in ALWAYS[kind] if field[-4:] != "inum"]
+)
+def test_a_record_that_lacks_what_its_type_always_has_is_counted(kind: int, field: str) -> None:
+    decode = decoder()
+    assert decode.decode(netns_record(**{"type": kind, field: 0}), 0, NETNS.size) is None
+    assert decode.undecodable == 1
+
+
 @pytest.mark.parametrize(("number", "name"), [(1, "EPERM"), (9, "EBADF"), (524, "ENOTSUPP"), (4000, "4000")])
 def test_errors_have_their_names_where_they_have_one(number: int, name: str) -> None:
     event = decoder().decode(netns_record(type=5, error=number), 0, NETNS.size)
@@ -234,7 +278,8 @@ def test_all_events_about_a_namespace_share_one_object() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [GOLDEN["create"][0], cgroup_record(b"leaf", b"parent", ident=1), cni_record(*ENVIRONMENT)]
+    "raw",
+    [GOLDEN["create"][0], cgroup_record(b"leaf", b"parent", ident=1), cni_start_record(*ENVIRONMENT), cni_end_record()],
 )
 def test_a_record_that_was_cut_is_counted(raw: bytes) -> None:
     decode = decoder()
@@ -276,7 +321,8 @@ def test_one_id_in_two_hierarchies_is_two_cgroups() -> None:
     for raw in (cgroup_record(b"v2", ident=99), cgroup_record(b"v1", ident=99, hierarchy=5)):
         decode.decode(raw, 0, len(raw))
     records = [netns_record(**SUBJECT, **(TASK | {"type": 1, "hierarchy": number})) for number in (0, 5)]
-    assert [decode.decode(raw, 0, len(raw)).cgroup for raw in records] == ["/v2", "/v1"]
+    events = [decode.decode(raw, 0, len(raw)) for raw in records]
+    assert [event.cgroup for event in events if event] == ["/v2", "/v1"]
 
 
 @pytest.mark.parametrize(
@@ -327,7 +373,7 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert event is not None
         assert (event.netns, event.comm) == (Netns(number, number), f"task {number}")
     assert 0 < len(decode._comms) <= 16
-    assert 0 < len(decode.namespaces) <= 16
+    assert 0 < len(decode._namespaces) <= 16
 
 
 def test_paths_are_forgotten_by_generations(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,58 +398,59 @@ def test_paths_are_forgotten_by_generations(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     "raw",
     [
-        cni_record(),
-        cni_record(*ENVIRONMENT, length=0),
-        cni_record(*ENVIRONMENT, length=2**32 - 1),
-        cni_record(*ENVIRONMENT) + b"\0",
-        cni_record(*ENVIRONMENT)[:-1],
-        cni_record(*ENVIRONMENT, length=sum(len(one) + 1 for one in ENVIRONMENT) - 1)[:-1],
-        cni_record()[:-1],
+        cni_start_record(),
+        cni_start_record(*ENVIRONMENT, length=0),
+        cni_start_record(*ENVIRONMENT, length=2**16 - 1),
+        cni_start_record(*ENVIRONMENT) + b"\0",
+        cni_start_record(*ENVIRONMENT)[:-1],
+        cni_start_record(*ENVIRONMENT, length=sum(len(one) + 1 for one in ENVIRONMENT) - 1)[:-1],
+        cni_start_record()[:-1],
+        cni_start_record()[: CNI_START.size - 16],
         netns_record(type=8),
     ],
     ids=[
         *("no text", "shorter than it is", "longer than it is", "more text", "less text", "no NUL at the end"),
-        *("no length", "nothing but the task"),
+        *("no length", "half a task", "nothing but a task"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_counted(raw: bytes) -> None:
     decode = decoder()
     assert decode.decode(raw, 0, len(raw)) is None
-    assert (decode.undecodable, decode.calls.unread) == (1, 0)
+    assert (decode.undecodable, decode._cni_calls.unreadable) == (1, 0)
 
 
 @given(st.binary(max_size=600).map(lambda raw: raw + b"\0"), st.booleans(), st.integers(0, 2**63))
 def test_whatever_the_text_of_a_call_is_there_is_an_event_or_none(text: bytes, cut: bool, started: int) -> None:
     for path in (b"", b"/x\0CNI_COMMAND=ADD\0"):
         decode = decoder()
-        raw = cni_record((path + text)[:-1], cut=cut, pid=2**22 + 1, teardown=started)
+        raw = cni_start_record((path + text)[:-1], cut=cut, pid=2**22 + 1, started=started)
         event = decode.decode(raw, 0, len(raw))
         assert event is None or (isinstance(event, CniStart) and round_trip(event) == event)
         assert event is not None or not path
         assert decode.undecodable == 0
 
 
-@given(ANY_NETNS_RECORD)
+@given(ANY_CNI_END_RECORD)
 def test_whatever_the_end_of_a_call_says_is_in_the_event(fields: dict[str, Any]) -> None:
     decode = decoder()
-    raw = netns_record(**(fields | {"type": 9, "cause": 0}))
+    raw = cni_end_record(**fields)
     event = decode.decode(raw, 0, len(raw))
     assert isinstance(event, CniEnd)
     assert round_trip(event) == event
     assert event.time == utc(fields["time"] + BOOT)
     assert [event.pid, event.tid, event.ppid, event.uid] == [fields[name] for name in ("pid", "tid", "ppid", "uid")]
     assert event.comm == fields["comm"].split(b"\0")[0].decode("utf-8", "backslashreplace")
-    assert (event.duration_ns, event.netns, event.prev, event.cause, event.error) == (fields["lifetime"], *[None] * 4)
-    assert event.exit_code == (None if fields["error"] & 0x7F else fields["error"] >> 8)
+    assert (event.duration_ns, event.netns, event.prev, event.cause, event.error) == (fields["duration"], *[None] * 4)
+    assert event.exit_code == (None if fields["status"] & 0x7F else fields["status"] >> 8)
     assert decode.undecodable == 0
 
 
 def test_the_end_of_a_call_tells_what_its_beginning_told() -> None:
     decode = decoder()
-    raw = cni_record(*ENVIRONMENT, **OTHER, **TASK, teardown=5)
+    raw = cni_start_record(*ENVIRONMENT, **OWN, **TASK, started=5)
     decode.decode(raw, 0, len(raw))
     for started, told in ((6, {}), (5, {"pod": WEB} | CALL), (5, {})):
-        ended = netns_record(type=9, error=0, lifetime=123, teardown=started, **(TASK | {"ppid": 8}))
+        ended = cni_end_record(duration=123, started=started, **(TASK | {"ppid": 8}))
         assert decode.decode(ended, 0, len(ended)) == CniEnd(
             TIME, **(WHO | {"ppid": 8}), duration_ns=123, exit_code=0, **told
         )
@@ -413,11 +460,11 @@ def test_the_end_of_a_call_tells_what_its_beginning_told() -> None:
 def test_a_call_is_about_the_namespace_at_its_path(own: int) -> None:
     """From then on that namespace's events carry the pod, if the plugin was in the host's: here, in cookie 1."""
     decode = decoder()
-    decode.namespaces.host_inum = HOST.inum
+    decode._namespaces.host_inum = HOST.inum
     create, enter, destroy = (netns_record(type=kind, **SUBJECT, **TASK) for kind in (1, 2, 4))
     decode.decode(create, 0, len(create))
-    decode.namespaces.set_name(A, "/run/netns/blue")
-    raw = cni_record(*ENVIRONMENT, **TASK, other_cookie=own, other_inum=HOST.inum if own == 1 else own, teardown=5)
+    decode._namespaces.set_name(A, "/run/netns/blue")
+    raw = cni_start_record(*ENVIRONMENT, **TASK, own_cookie=own, own_inum=HOST.inum if own == 1 else own, started=5)
     call = decode.decode(raw, 0, len(raw))
     assert call == CniStart(TIME, A, **WHO, name="/run/netns/blue", pod=WEB, **CALL)
     for raw in (enter, destroy):
@@ -437,9 +484,9 @@ def test_names_and_pods_are_on_events_until_the_end() -> None:
         return event.name, event.pod
 
     assert told(1) == (None, None)
-    decode.namespaces.set_name(A, "/run/netns/blue")
+    decode._namespaces.set_name(A, "/run/netns/blue")
     assert told(2) == ("/run/netns/blue", None)
-    decode.namespaces.set_pod(A, WEB)
+    decode._namespaces.set_pod(A, WEB)
     for kind in (2, 3, 6, 7):
         assert told(kind) == ("/run/netns/blue", WEB)
         assert told(kind, cookie=5, inum=5) == (None, None)
@@ -451,7 +498,7 @@ def test_names_and_pods_are_on_events_until_the_end() -> None:
 
 def test_who_has_an_inode_number_follows_births_and_ends() -> None:
     decode = decoder()
-    assert decode.namespaces.alive(A.inum, 100) is None
+    assert decode._namespaces.alive(A.inum, 100) is None
     for raw, who in (
         (netns_record(type=1, time=6, **SUBJECT), A),
         (netns_record(type=4, time=7, **SUBJECT), None),
@@ -459,39 +506,41 @@ def test_who_has_an_inode_number_follows_births_and_ends() -> None:
         (netns_record(type=2, time=9, **SUBJECT), Netns(9, A.inum)),
     ):
         decode.decode(raw, 0, len(raw))
-        assert decode.namespaces.alive(A.inum, 100) == who
-    assert decode.namespaces.alive(A.inum, 7) is None
+        assert decode._namespaces.alive(A.inum, 100) == who
+    assert decode._namespaces.alive(A.inum, 7) is None
 
 
-NO_CALL = netns_record(type=9, cause=1, teardown=5)
-"""The end of what was no call."""
 CREATE = netns_record(type=1, cookie=3, inum=3)
-ENDED = netns_record(type=9, teardown=5)
+NONSENSE = netns_record(type=1, cause=200)
 UNKNOWN = netns_record(type=200)
+AS_LONG = cni_start_record(b"/x", b"CNI_COMMAND=ADD", b"CNI_X=12")
+"""The beginning of a CNI call that has as many bytes as a record of a namespace."""
 
 
 @pytest.mark.parametrize(
     ("records", "taken", "types", "undecodable"),
     [
         ([], 0, [], 0),
-        ([NO_CALL], 1, [], 0),
-        ([NO_CALL, NO_CALL, CREATE, NO_CALL], 4, [NetnsCreate], 0),
-        ([CREATE, NO_CALL, ENDED, CREATE], 4, [NetnsCreate, CniEnd, NetnsCreate], 0),
-        ([NO_CALL, CREATE, UNKNOWN, CREATE], 3, [NetnsCreate], 1),
-        ([CREATE, UNKNOWN, NO_CALL], 2, [NetnsCreate], 1),
-        ([NO_CALL, CREATE, cni_record(b"/x", b"CNI_COMMAND=ADD"), CREATE], 2, [NetnsCreate], 0),
-        ([NO_CALL, cgroup_record(b"leaf"), CREATE], 1, [], 0),
-        ([cni_record(b"/x")], 0, [], 0),
+        ([CREATE, CREATE], 2, [NetnsCreate, NetnsCreate], 0),
+        ([CREATE, NONSENSE, CREATE], 2, [NetnsCreate], 1),
+        ([NONSENSE, CREATE], 1, [], 1),
+        ([CREATE, UNKNOWN, CREATE], 1, [NetnsCreate], 0),
+        ([CREATE, AS_LONG, CREATE], 1, [NetnsCreate], 0),
+        ([CREATE, cni_start_record(b"/x", b"CNI_COMMAND=ADD"), CREATE], 1, [NetnsCreate], 0),
+        ([CREATE, cni_end_record(), CREATE, CREATE], 1, [NetnsCreate], 0),
+        ([CREATE, cgroup_record(b"leaf"), CREATE], 1, [NetnsCreate], 0),
+        ([AS_LONG], 0, [], 0),
     ],
 )
-def test_a_run_ends_where_it_should_whatever_gives_no_event(
+def test_a_run_ends_where_it_should(
     records: list[bytes], taken: int, types: list[type[Event]], undecodable: int
 ) -> None:
     """The count is what the ring's reader goes on by: an error of one, and it reads between the records."""
-    decode, before = decoder(), NetnsDestroy("before")
+    decode, before = decoder(), made(NetnsDestroy, "before")
     events: list[Event] = [before]
     slots = b"".join(map(slot, records))
-    whole = len(slots) // record.SLOT.size * record.SLOT.size
+    whole = len(slots) // wire.SLOT.size * wire.SLOT.size
+    assert len(slot(AS_LONG)) == wire.SLOT.size
     assert decode.decode_run(slots[:whole], events) == taken
     assert list(map(type, events)) == [NetnsDestroy, *types]
     assert decode.undecodable == undecodable

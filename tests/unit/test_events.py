@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 import cni_collector
 from cni_collector.events import (
     AnyEvent,
-    CniCall,
     CniEnd,
     CniStart,
     CollectorStart,
@@ -36,6 +35,8 @@ from cni_collector.events import (
 )
 
 # In the order of the design.
+from ..support.made import always, made
+
 COMMON = "type time netns prev next cause error pid tid ppid uid comm userns cgroup container_id pod_uid name pod node"
 CALL = "command plugin parent cni_container_id ifname netns_path args traceparent environment"
 OWN: dict[type[Event], tuple[str, str]] = {  # type, and the fields that only it has
@@ -48,9 +49,9 @@ OWN: dict[type[Event], tuple[str, str]] = {  # type, and the fields that only it
     NetnsFound: ("netns_found", "members"),
     CniStart: ("cni_start", CALL),
     CniEnd: ("cni_end", f"{CALL} duration_ns exit_code signal"),
-    Lost: ("lost", "count by_type missed"),
+    Lost: ("lost", "count by_type skipped unreadable"),
     CollectorStart: ("collector_start", "schema version boot_id kernel arch tier host_netns missing"),
-    CollectorStop: ("collector_stop", "events lost missed"),
+    CollectorStop: ("collector_stop", "events lost skipped unreadable"),
 }
 NUMBERS = st.integers(1, 2**64 - 1)
 TEXTS = st.binary(min_size=1).map(lambda raw: raw.decode("utf-8", "backslashreplace"))
@@ -73,7 +74,8 @@ def events(kind: type[Event], full: bool = False) -> st.SearchStrategy[Event]:
             values[name] = VALUES[plain]
     if full:
         return st.fixed_dictionaries(values).map(lambda fields: kind(**fields))
-    return st.fixed_dictionaries({"time": values.pop("time")}, optional=values).map(lambda fields: kind(**fields))
+    needed = {name: values.pop(name) for name in ("time", *always(kind))}
+    return st.fixed_dictionaries(needed, optional=values).map(lambda fields: kind(**fields))
 
 
 ANY = st.one_of(*map(events, OWN))
@@ -102,14 +104,16 @@ def accepts(schema: dict[str, Any], node: Any, definitions: dict[str, Any]) -> b
 
 
 def test_every_event_class_is_one_of_any_event() -> None:
-    assert (
-        set(OWN) == set(typing.get_args(AnyEvent)) == {*Event.__subclasses__(), *CniCall.__subclasses__()} - {CniCall}
-    )
+    def below(kind: type[Event]) -> set[type[Event]]:
+        return {kind}.union(*map(below, kind.__subclasses__()))
+
+    told = {kind for kind in below(Event) if kind.__struct_config__.tag not in (None, False)}
+    assert set(OWN) == set(typing.get_args(AnyEvent)) == told - {Event}
 
 
 @pytest.mark.parametrize("kind", OWN)
 def test_type_is_the_same_in_python_and_in_json(kind: type[Event]) -> None:
-    event = kind("now")
+    event = made(kind, "now")
     assert event.type == OWN[kind][0] == json.loads(msgspec.json.encode(event))["type"]
 
 
@@ -120,11 +124,40 @@ def test_keys_keep_the_order_of_the_design(event: Event) -> None:
 
 @pytest.mark.parametrize("kind", OWN)
 def test_what_does_not_apply_is_absent(kind: type[Event]) -> None:
-    assert msgspec.json.encode(kind("now")).decode() == f'{{"type":"{OWN[kind][0]}","time":"now"}}'
+    assert set(json.loads(msgspec.json.encode(made(kind, "now")))) == {"type", "time"} | always(kind)
+
+
+@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind in OWN for field in sorted(always(kind))])
+def test_what_a_type_always_has_cannot_be_left_out(kind: type[Event], field: str) -> None:
+    """Not in Python, not in JSON, and not in the schema."""
+    event = made(kind, "now")
+    fields = msgspec.structs.asdict(event)
+    del fields[field]
+    with pytest.raises(ValueError, match="lacks a field"):
+        kind(**fields)
+    line = json.loads(msgspec.json.encode(event))
+    del line[field]
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(json.dumps(line), type=AnyEvent)
+    schema = json_schema()
+    assert not accepts(schema, line, schema["$defs"])
+
+
+@pytest.mark.parametrize(
+    ("time", "nanoseconds"),
+    [
+        ("1970-01-01T00:00:00.000000000Z", 0),
+        ("2026-01-02T03:04:05.123456789Z", 1_767_323_045_123_456_789),
+        ("2026-01-02T03:04:05.999999999Z", 1_767_323_045_999_999_999),
+        ("2100-02-28T23:59:59.000000001Z", 4_107_542_399_000_000_001),
+    ],
+)
+def test_a_time_is_a_number_too(time: str, nanoseconds: int) -> None:
+    assert made(NetnsDestroy, time).time_ns == nanoseconds
 
 
 def test_zero_is_told_where_it_is_an_answer() -> None:
-    assert json.loads(msgspec.json.encode(NetnsFound("now", uid=0, members=0))).keys() >= {"uid", "members"}
+    assert json.loads(msgspec.json.encode(made(NetnsFound, "now", uid=0, members=0))).keys() >= {"uid", "members"}
     assert json.loads(msgspec.json.encode(CollectorStop("now", events=0, lost=0))).keys() >= {"events", "lost"}
 
 
@@ -146,7 +179,7 @@ def test_the_schema_refuses_null_and_what_lacks_its_time() -> None:
     assert "null" not in json.dumps(schema)
 
 
-@pytest.mark.parametrize("event", [Netns(1, 2), NetnsCreate("now")])
+@pytest.mark.parametrize("event", [Netns(1, 2), made(NetnsCreate, "now")])
 def test_events_cannot_be_changed(event: Any) -> None:
     with pytest.raises(AttributeError):
         setattr(event, event.__struct_fields__[0], 3)

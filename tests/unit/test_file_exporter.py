@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from cni_collector.events import AnyEvent, Event, NetnsEnter
+from cni_collector.events import AnyEvent, Event, Lost
 from cni_collector.exporters.file import FileExporter
 
 
 def _events(first: int, count: int) -> list[Event]:
-    return [NetnsEnter(f"2026-01-02T03:04:05.{number:09}Z") for number in range(first, first + count)]
+    return [Lost(f"2026-01-02T03:04:05.{number:09}Z") for number in range(first, first + count)]
 
 
 def export(exporter: FileExporter, events: list[Event]) -> None:

@@ -9,24 +9,25 @@ import struct
 import pytest
 
 from cni_collector.events import type_name
-from cni_collector.kernel import hooks, tiers
-from cni_collector.stream import decoder as record
+from cni_collector.kernel import hooks, tiers, wire
 
 from .btf import Btf, Field, programs
 
 BTF = Btf(tiers.OBJECT)  # a missing object fails here, loudly
 
+TASK = "pid tid ppid uid cgroup+hierarchy comm"
 LAYOUTS = {  # the fields in the order of the format; those that Python reads as one are joined by "+"
     "netns_record": (
-        record.NETNS_RECORD,
-        "type cause error userns time cookie other_cookie inum other_inum pid tid ppid uid cgroup+hierarchy "
-        "entered_tid lifetime teardown comm",
+        wire.NETNS_RECORD,
+        f"type cause error userns time cookie other_cookie inum other_inum {TASK} entered_tid lifetime teardown",
     ),
-    "cgroup_record": (record.CGROUP_RECORD, "type level length hierarchy id"),
-    "lost": (record.LOST, "count"),
-    "state": (record.STATE, "host_cookie host_inum cgroup_epoch ready"),
-    "tracked": (record.TRACKED, "net born inum userns reported"),
-    "task_place": (record.TASK_PLACE, "cookie inum tid"),
+    "cni_start_record": (wire.CNI_START_RECORD, f"type cut length own_inum time started own_cookie {TASK}"),
+    "cni_end_record": (wire.CNI_END_RECORD, f"type unsure status {TASK} time started duration"),
+    "cgroup_record": (wire.CGROUP_RECORD, "type level length hierarchy id"),
+    "lost": (wire.LOST, "count"),
+    "state": (wire.STATE, "host_cookie host_inum cgroup_epoch ready"),
+    "tracked": (wire.TRACKED, "net born inum userns reported"),
+    "task_place": (wire.TASK_PLACE, "cookie inum tid"),
 }
 
 
@@ -40,9 +41,21 @@ def python_fields(layout: struct.Struct, names: str) -> dict[str, Field]:
     return fields
 
 
+def kernel_members(struct_name: str) -> dict[str, Field]:
+    """The members of a struct, but those of its `struct task` in the place of that, and without texts of any length."""
+    members = {}
+    for name, member in BTF.fields(struct_name).items():
+        if name == "task":
+            for part, field in BTF.fields("task").items():
+                members[part] = field._replace(offset=member.offset + field.offset)
+        elif name not in ("names", "text"):
+            members[name] = member
+    return members
+
+
 def kernel_fields(struct_name: str, names: str) -> dict[str, Field]:
     """Where the object has the fields of these names."""
-    members = BTF.fields(struct_name)
+    members = kernel_members(struct_name)
     fields = {}
     for name in names.split():
         parts = [members[part] for part in name.split("+")]
@@ -61,55 +74,60 @@ def test_every_field_lies_where_python_reads_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_python_reads_every_field(name: str) -> None:
-    assert re.split(r"[ +]", LAYOUTS[name][1]) == [field for field in BTF.fields(name) if field != "names"]
+    assert re.split(r"[ +]", LAYOUTS[name][1]) == list(kernel_members(name))
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_there_are_no_holes_between_fields(name: str) -> None:
+    """Nobody writes what lies in a hole: it would be of what was there before."""
+    end = 0
+    for field in BTF.fields(name).values():
+        assert field.offset == end
+        end += field.size
+    assert BTF.size(name) - end in (0, 4), "only `state` and the text of a CNI call may end with padding"
+
+
+def test_texts_follow_what_python_reads() -> None:
+    assert BTF.fields("cni_start_record")["text"].offset == wire.CNI_START_RECORD.size
+    assert BTF.fields("cgroup_record")["names"].offset == wire.CGROUP_RECORD.size
 
 
 def test_sizes_by_which_records_are_told_apart_and_maps_are_read() -> None:
-    assert record.NETNS_RECORD.size == BTF.size("netns_record") != BTF.size("cgroup_record")
-    assert record.CGROUP_RECORD.size == BTF.fields("cgroup_record")["names"].offset
-    assert record.LOST.size == BTF.size("lost")
-    assert record.TRACKED.size == BTF.size("tracked")
-    assert record.TASK_PLACE.size == BTF.size("task_place")
-    assert record.STATE.size <= BTF.size("state")
-
-
-def test_a_calls_record_is_a_task_then_two_numbers_then_text() -> None:
-    fields = BTF.fields("cni_record")
-    assert list(fields) == ["task", "length", "cut", "text"]
-    assert fields["task"] == Field(0, record.NETNS_RECORD.size)
-    assert record.CNI_RECORD.format.startswith("=")
-    for name, field in python_fields(record.CNI_RECORD, "length cut").items():
-        assert fields[name] == field._replace(offset=field.offset + record.NETNS_RECORD.size)
-    assert fields["text"].offset == record.NETNS_RECORD.size + record.CNI_RECORD.size
+    assert wire.NETNS_RECORD.size == BTF.size("netns_record") != BTF.size("cgroup_record")
+    assert wire.CNI_END_RECORD.size == BTF.size("cni_end_record")
+    assert wire.LOST.size == BTF.size("lost")
+    assert wire.TRACKED.size == BTF.size("tracked")
+    assert wire.TASK_PLACE.size == BTF.size("task_place")
+    assert wire.STATE.size <= BTF.size("state")
 
 
 def test_the_fields_that_python_writes() -> None:
-    assert BTF.fields("state")["cgroup_epoch"].offset == record.STATE_EPOCH
-    assert BTF.fields("state")["ready"].offset == record.STATE_READY
+    assert BTF.fields("state")["cgroup_epoch"].offset == wire.STATE_EPOCH
+    assert BTF.fields("state")["ready"].offset == wire.STATE_READY
 
 
 def test_record_types() -> None:
     kinds = BTF.enum("record_type")
-    assert kinds.pop("RECORD_TYPES") == len(record.TYPES) == len(record.LOST.unpack(bytes(record.LOST.size)))
+    assert kinds.pop("RECORD_TYPES") == len(wire.TYPES) == len(wire.LOST.unpack(bytes(wire.LOST.size)))
     assert kinds == {
-        f"RECORD_{type_name(kind).upper() if kind else 'CGROUP'}": number for number, kind in enumerate(record.TYPES)
+        f"RECORD_{type_name(kind).upper() if kind else 'CGROUP'}": number for number, kind in enumerate(wire.TYPES)
     }
     assert kinds == {
-        "RECORD_CGROUP": record.CGROUP,
-        "RECORD_NETNS_CREATE": record.CREATE,
-        "RECORD_NETNS_ENTER": record.ENTER,
-        "RECORD_NETNS_EXIT": record.EXIT,
-        "RECORD_NETNS_DESTROY": record.DESTROY,
-        "RECORD_NETNS_CREATE_FAILED": record.CREATE_FAILED,
-        "RECORD_NETNS_ENTER_FAILED": record.ENTER_FAILED,
-        "RECORD_NETNS_FOUND": record.FOUND,
-        "RECORD_CNI_START": record.CNI_START,
-        "RECORD_CNI_END": record.CNI_END,
+        "RECORD_CGROUP": wire.CGROUP,
+        "RECORD_NETNS_CREATE": wire.CREATE,
+        "RECORD_NETNS_ENTER": wire.ENTER,
+        "RECORD_NETNS_EXIT": wire.EXIT,
+        "RECORD_NETNS_DESTROY": wire.DESTROY,
+        "RECORD_NETNS_CREATE_FAILED": wire.CREATE_FAILED,
+        "RECORD_NETNS_ENTER_FAILED": wire.ENTER_FAILED,
+        "RECORD_NETNS_FOUND": wire.FOUND,
+        "RECORD_CNI_START": wire.CNI_START,
+        "RECORD_CNI_END": wire.CNI_END,
     }
 
 
 def test_causes() -> None:
-    causes = {f"CAUSE_{(cause or 'none').upper()}": number for number, cause in enumerate(record.CAUSES)}
+    causes = {f"CAUSE_{(cause or 'none').upper()}": number for number, cause in enumerate(wire.CAUSES)}
     assert BTF.enum("cause") == causes
 
 

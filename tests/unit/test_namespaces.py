@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from cni_collector.events import Netns, Pod
 from cni_collector.identity import namespaces
 from cni_collector.identity.mounts import MountWatch
-from cni_collector.identity.namespaces import Namespaces
+from cni_collector.identity.namespaces import Known, Namespaces
 
 from .mountinfo import ROOT, mount
 
@@ -46,14 +47,14 @@ class Mounts:
         """The mounts have changed, and are read anew at a time."""
         self._file.write_bytes(ROOT + b"".join(lines))
         self._patch.setattr(self.known.watch, "changed", lambda: True)
-        self._patch.setattr(namespaces.time, "clock_gettime_ns", lambda _clock: when)
+        self._patch.setattr(time, "clock_gettime_ns", lambda _clock: when)
         self.known.refresh()
         self._patch.setattr(self.known.watch, "changed", lambda: False)
 
     def name_of(self, netns: Netns) -> str | None:
         """What it is called, all that happened before the reading being known."""
         self.known.name()
-        return self.known.meet(netns.cookie, netns.inum)[1]
+        return self.known.remember(netns.cookie, netns.inum)[1]
 
 
 @pytest.fixture
@@ -127,26 +128,29 @@ def test_whoever_is_told_has_the_number_and_had_it_then(steps: list[tuple[bool, 
 
 
 def test_a_name_and_a_pod_are_told_until_the_end(known: Namespaces) -> None:
-    assert known.meet(10, INUM) == known[10] == (OLD, None, None)
+    looked_up: list[Known] = [known.remember(10, INUM), known[10]]
+    assert looked_up == [(OLD, None, None)] * 2
     known.set_name(OLD, "/run/netns/blue")
-    assert known.meet(10, INUM) == known[10] == (OLD, "/run/netns/blue", None)
+    looked_up = [known.remember(10, INUM), known[10]]
+    assert looked_up == [(OLD, "/run/netns/blue", None)] * 2
     known.set_pod(OLD, WEB)
-    assert known.meet(10, INUM) == known[10] == (OLD, "/run/netns/blue", WEB)
-    assert known.meet(11, INUM) == (YOUNG, None, None)
+    looked_up = [known.remember(10, INUM), known[10]]
+    assert looked_up == [(OLD, "/run/netns/blue", WEB)] * 2
+    assert known.remember(11, INUM) == (YOUNG, None, None)
     known.gone(OLD)
     assert 10 not in known
-    assert known.meet(10, INUM) == (OLD, None, None)
+    assert known.remember(10, INUM) == (OLD, None, None)
 
 
 def test_a_fact_that_changes_is_not_told_from_memory(known: Namespaces) -> None:
     for name, pod in (("/a", WEB), ("/b", Pod("shop", "web-1"))):
-        known.meet(10, INUM)
+        known.remember(10, INUM)
         known.set_name(OLD, name)
         assert 10 not in known
-        known.meet(10, INUM)
+        known.remember(10, INUM)
         known.set_pod(OLD, pod)
         assert 10 not in known
-        assert known.meet(10, INUM)[1:] == (name, pod)
+        assert known.remember(10, INUM)[1:] == (name, pod)
 
 
 def test_what_is_remembered_is_bounded(known: Namespaces, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,14 +160,14 @@ def test_what_is_remembered_is_bounded(known: Namespaces, monkeypatch: pytest.Mo
         known.born(netns, number)
         known.set_name(netns, f"/{number}")
         known.set_pod(netns, WEB)
-        assert known.meet(number, number) == (netns, f"/{number}", WEB)
+        assert known.remember(number, number) == (netns, f"/{number}", WEB)
         assert known.alive(number, number) == netns
     assert [len(facts) for facts in (known._alive, known._names, known._pods)] == [8, 8, 8]
     assert 0 < len(known) <= 8
     assert known.alive(91, 100) is None
     assert known.alive(92, 100) == Netns(92, 92)
-    assert known.meet(91, 91) == (Netns(91, 91), None, None)
-    assert known.meet(92, 92) == (Netns(92, 92), "/92", WEB)
+    assert known.remember(91, 91) == (Netns(91, 91), None, None)
+    assert known.remember(92, 92) == (Netns(92, 92), "/92", WEB)
 
 
 # Names.

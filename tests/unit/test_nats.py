@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_collector.exporters.idents import Idents
 from cni_collector.exporters.nats import node_of, server_name, token
+from cni_collector.exporters.relay import Idents
 
 ALLOWED = set(string.ascii_letters + string.digits + "-_%~")
 

@@ -17,8 +17,7 @@ import pytest
 
 from cni_collector import Collector, LoadError, PrivilegeError, UnsupportedError
 from cni_collector.errors import CollectorError
-from cni_collector.kernel import hooks, tiers
-from cni_collector.kernel import libbpf as bpf
+from cni_collector.kernel import hooks, libbpf, objects, tiers
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
 
@@ -28,24 +27,24 @@ class FakeLibbpf:
 
     def __init__(self, **results: int) -> None:
         sizes = {b".rodata": 4, b"lost": 80}
-        functions: dict[str, Callable[..., int]] = {
+        functions: dict[str, Callable[..., int | bytes]] = {
             "bpf_object__find_map_by_name": lambda _object, name: sizes.get(name, 1),  # a map's handle is its size
             "bpf_map__value_size": lambda handle: handle,
             "bpf_program__section_name": lambda _program: b"?tp_btf/any",
         }
-        for name, (result, *_) in bpf._PROTOTYPES.items():
+        for name, (result, *_) in libbpf._PROTOTYPES.items():
             value = results.get(name, int(result is ctypes.c_void_p))
             setattr(self, name, functions.get(name, self._always(value)))
 
     @staticmethod
-    def _always(value: int) -> Callable[..., int]:
+    def _always(value: int) -> Callable[..., int | bytes]:
         return lambda *_: value
 
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A Linux with tracefs and BTF, whatever machine this is."""
-    bpf.libbpf.cache_clear()
+    libbpf.libbpf.cache_clear()
     (tmp_path / "events").mkdir()
     (tmp_path / "events/header_page").touch()
     exists = os.path.exists
@@ -53,19 +52,19 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(tiers, "TRACEFS", str(tmp_path))
     monkeypatch.setattr(os.path, "exists", lambda path: path == VMLINUX or exists(path))
     yield
-    bpf.libbpf.cache_clear()
+    libbpf.libbpf.cache_clear()
 
 
-def install(monkeypatch: pytest.MonkeyPatch, libbpf: object | None) -> None:
+def install(monkeypatch: pytest.MonkeyPatch, library: object | None) -> None:
     """Has the dynamic linker find this libbpf, or none."""
     load = ctypes.CDLL
 
     def find(name: str | None, *arguments: Any, **options: Any) -> Any:
         if name != "libbpf.so.1":
             return load(name, *arguments, **options)
-        if libbpf is None:
+        if library is None:
             raise OSError("libbpf.so.1: cannot open shared object file: No such file or directory")
-        return libbpf
+        return library
 
     monkeypatch.setattr(ctypes, "CDLL", find)
 
@@ -73,7 +72,7 @@ def install(monkeypatch: pytest.MonkeyPatch, libbpf: object | None) -> None:
 def hold(monkeypatch: pytest.MonkeyPatch, capabilities: int) -> None:
     """Gives this process these effective capabilities, as far as it can see."""
     status = f"Name:\tpytest\nCapPrm:\t0\nCapEff:\t{capabilities:016x}\n"
-    monkeypatch.setattr(bpf, "open", lambda *_, **__: io.StringIO(status), raising=False)
+    monkeypatch.setattr(objects, "open", lambda *_, **__: io.StringIO(status), raising=False)
 
 
 def hide_tracefs(monkeypatch: pytest.MonkeyPatch, error: type[OSError]) -> None:
@@ -119,10 +118,10 @@ def test_not_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "darwin" in refusal(UnsupportedError)
 
 
-@pytest.mark.parametrize("libbpf", [None, SimpleNamespace()], ids=["missing", "without a function"])
-def test_no_libbpf_that_fits(monkeypatch: pytest.MonkeyPatch, libbpf: object | None) -> None:
+@pytest.mark.parametrize("library", [None, SimpleNamespace()], ids=["missing", "without a function"])
+def test_no_libbpf_that_fits(monkeypatch: pytest.MonkeyPatch, library: object | None) -> None:
     hide_tracefs(monkeypatch, FileNotFoundError)
-    install(monkeypatch, libbpf)
+    install(monkeypatch, library)
     message = refusal(UnsupportedError)
     assert "libbpf 1.0 or newer" in message
     assert "apt install libbpf1" in message
@@ -133,7 +132,7 @@ def test_libbpf_is_looked_for_again_after_it_was_missing(monkeypatch: pytest.Mon
     refusal(UnsupportedError)
     fake = FakeLibbpf()
     install(monkeypatch, fake)
-    assert bpf.libbpf() is fake
+    assert libbpf.libbpf() is fake
 
 
 def test_a_kernel_without_btf(monkeypatch: pytest.MonkeyPatch) -> None:

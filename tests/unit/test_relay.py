@@ -10,7 +10,9 @@ import pytest
 from cni_collector.events import Event, NetnsEnter
 from cni_collector.exporters.relay import Relay, close_all
 
-BATCH: list[Event] = [NetnsEnter("now"), NetnsEnter("later")]
+from ..support.made import made
+
+BATCH: list[Event] = [made(NetnsEnter, "now"), made(NetnsEnter, "later")]
 
 
 class Slow:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cni_collector.events import Netns, NetnsFound, Pod
+from cni_collector.events import Netns, NetnsFound, Pod, Task
 from cni_collector.identity import cni_cache
 from cni_collector.stream.snapshot import Found, take
 
@@ -31,7 +31,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_found_becomes_an_event_with_its_member_and_its_first_name() -> None:
-    member = NetnsFound("boot", Netns(9, 8), pid=10, tid=11, ppid=1, uid=0, comm="sh", cgroup="/c", pod_uid="p")
+    member = Task(10, 11, 1, 0, "sh", cgroup="/c", pod_uid="p")
     found = Found(Netns(9, 8), 7, 3, member, ("/run/netns/a", "/run/netns/b"), POD, "cni_cache")
     assert found.event("now") == NetnsFound(
         "now",

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from ..events import Pod
-from ..identity.cni import running_calls
+from ..identity.cni import running_cni_calls
 from ..stream.snapshot import Found, existing
 from ..views.lines import DEEPEST, pod_text
 from ..views.table import Column, header, row
@@ -23,7 +23,7 @@ _COLUMNS = (
     Column("POD", 36),
     Column("NAMES", 5),
 )
-_CALL_COLUMNS = (
+_CNI_CALL_COLUMNS = (
     Column("PID", 7),
     Column("COMMAND", 7),
     Column("PLUGIN", 15),
@@ -65,7 +65,7 @@ def list_(output: str, cni: bool) -> None:
     or the cgroups of the tasks inside. NAMES are where it is mounted. Nothing is attached, and no namespace is held.
     """
     if cni:
-        _list_calls(output)
+        _list_cni_calls(output)
         return
     found = existing()
     if output == "json":
@@ -88,13 +88,13 @@ def list_(output: str, cni: bool) -> None:
         click.echo(row(_COLUMNS, cells))
 
 
-def _list_calls(output: str) -> None:
-    calls = running_calls()
+def _list_cni_calls(output: str) -> None:
+    calls = running_cni_calls()
     if output == "json":
         for call in calls:
             click.echo(msgspec.json.encode(call))
         return
-    click.echo(header(_CALL_COLUMNS))
+    click.echo(header(_CNI_CALL_COLUMNS))
     depths: dict[int, int] = {}
     for call in calls:
         depth = depths[call.pid] = min(depths.get(call.parent, -1) + 1, DEEPEST)
@@ -107,11 +107,11 @@ def _list_calls(output: str) -> None:
             call.ifname or "-",
             call.netns_path or "-",
         ]
-        click.echo(row(_CALL_COLUMNS, cells))
+        click.echo(row(_CNI_CALL_COLUMNS, cells))
 
 
 def _listed(one: Found) -> Listed:
-    task = one.member
+    task = msgspec.structs.asdict(one.member) if one.member else {}
     return Listed(
         one.netns.cookie,
         one.netns.inum,
@@ -120,9 +120,5 @@ def _listed(one: Found) -> Listed:
         one.names,
         one.pod,
         one.pod_from,
-        task.pid if task else None,
-        task.comm if task else None,
-        task.cgroup if task else None,
-        task.container_id if task else None,
-        task.pod_uid if task else None,
+        **{field: task.get(field) for field in ("pid", "comm", "cgroup", "container_id", "pod_uid")},
     )

@@ -10,6 +10,7 @@ from ..errors import CollectorError, LoadError
 from ..version import VERSION
 from .check import check
 from .list import list_
+from .replay import replay
 from .watch import watch
 
 
@@ -27,6 +28,7 @@ def main() -> None:
 
 
 main.add_command(watch)
+main.add_command(replay)
 main.add_command(list_)
 main.add_command(check)
 

@@ -16,7 +16,7 @@ from nats.js.api import Header
 from nats.js.errors import NoStreamResponseError
 
 from ..events import CollectorStart, Event
-from .idents import Idents
+from .relay import Idents
 
 SUBJECTS: Final = "cni.>"
 """Where events are: `cni.<node>.<type>`."""

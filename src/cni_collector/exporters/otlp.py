@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import calendar
 import logging
 import os
 import posixpath
-import time
 from typing import Any, Final
 
 import msgspec
@@ -27,7 +25,7 @@ from opentelemetry.util.types import AttributeValue
 from ..errors import CollectorError
 from ..events import CniCall, CniEnd, CniStart, CollectorStart, Event, Lost
 from ..version import VERSION
-from .idents import Idents
+from .relay import Idents
 
 PREFIX: Final = "cni_collector"
 """Of the names that OpenTelemetry has none for: of attributes, and of events (`cni_collector.netns_create`)."""
@@ -70,12 +68,6 @@ def check_environment() -> None:
                 f"cannot send by OTLP over {os.environ[name]}, as {name} has it: "
                 f"set that to {_PROTOCOL}, which receivers take on port 4318"
             )
-
-
-def nanoseconds(moment: str) -> int:
-    """The time of an event, in nanoseconds since 1970."""
-    seconds, _, rest = moment.rstrip("Z").partition(".")
-    return calendar.timegm(time.strptime(seconds, "%Y-%m-%dT%H:%M:%S")) * 1_000_000_000 + int(rest)
 
 
 def attributes(event: Event) -> dict[str, AttributeValue]:
@@ -152,7 +144,7 @@ class OtlpLogs:
             raise self._answers.failure()
 
     def _record(self, event: Event) -> ReadableLogRecord:
-        moment = nanoseconds(event.time)
+        moment = event.time_ns
         warn = isinstance(event, Lost) or event.error or (isinstance(event, CniEnd) and event.exit_code != 0)
         record = LogRecord(
             timestamp=moment,
@@ -194,7 +186,7 @@ class OtlpSpans:
                 case CollectorStart():
                     self._tracer = self._tracer_of(event)
                 case CniStart():
-                    self._open[event.pid or 0] = self._begin(event, nanoseconds(event.time))
+                    self._open[event.pid or 0] = self._begin(event, event.time_ns)
                     while len(self._open) > _BOUND:
                         del self._open[next(iter(self._open))]
                 case CniEnd():
@@ -214,7 +206,7 @@ class OtlpSpans:
         return self._tracer.start_span(name, context, start_time=moment)
 
     def _end(self, call: CniEnd) -> None:
-        moment = nanoseconds(call.time)
+        moment = call.time_ns
         span = self._open.pop(call.pid or 0, None) or self._begin(call, moment - (call.duration_ns or 0))
         span.set_attributes(attributes(call))
         if call.signal or call.exit_code:

@@ -22,7 +22,7 @@ _PLUGINS: Final = 50
 """Names of plugins that have series of their own: anybody can start a process with any name."""
 _OTHER: Final = "other"
 _TEARDOWN: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
-_CALL: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 240)
+_CNI_CALL: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 240)
 """Buckets, in seconds. The kubelet gives a sandbox four minutes."""
 
 
@@ -59,11 +59,11 @@ class PrometheusExporter(MetricSource):
             buckets=_TEARDOWN,
             registry=registry,
         )
-        self._calls = Histogram(
+        self._cni_calls = Histogram(
             "cni_call_duration_seconds",
             "Duration of CNI plugin calls. outcome: success, failure (another exit code than 0), or signal.",
             ["command", "plugin", "outcome"],
-            buckets=_CALL,
+            buckets=_CNI_CALL,
             registry=registry,
         )
         registry.register(self)
@@ -88,7 +88,7 @@ class PrometheusExporter(MetricSource):
                     self._begun.pop(event.pid or 0, None)
                     outcome = "signal" if event.signal else "failure" if event.exit_code else "success"
                     labels = (self._command(event.command), self._plugin(event.plugin), outcome)
-                    self._calls.labels(*labels).observe((event.duration_ns or 0) / 1e9)
+                    self._cni_calls.labels(*labels).observe((event.duration_ns or 0) / 1e9)
                 case Lost(by_type=lost):
                     self._alive += (
                         lost.get("netns_create", 0) + lost.get("netns_found", 0) - lost.get("netns_destroy", 0)
@@ -114,7 +114,13 @@ class PrometheusExporter(MetricSource):
         stats = self._collector.stats
         yield _counter("cni_events", "Events that were delivered.", ["type"], stats.received_by_type)
         yield _counter("cni_lost_events", "Events that found no room in the ring buffer.", ["type"], stats.lost_by_type)
-        yield _counter("cni_missed_hooks", "Runs of hooks that the kernel skipped.", [], {"": stats.missed})
+        yield _counter("cni_skipped_runs", "Runs of BPF programs that the kernel skipped.", [], {"": stats.skipped})
+        yield _counter(
+            "cni_unreadable_environments",
+            "Processes whose environment could not be read: they may have been CNI calls.",
+            [],
+            {"": stats.unreadable},
+        )
         yield _counter("cni_undecodable_records", "Records that could not be read.", [], {"": stats.undecodable})
         yield GaugeMetricFamily("cni_netns_alive", "Network namespaces that exist, but for the host's.", self._alive)
         if self._ends_lost:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
@@ -152,6 +154,21 @@ class Relay:
                     return None
                 self._changed.wait()
             return self._batches.popleft()
+
+
+class Idents:
+    """Gives events names, by which a receiver knows one that is sent again.
+
+    Those of two runs of a collector, or of two exporters, never meet.
+    """
+
+    def __init__(self) -> None:
+        self._run = uuid.uuid4().hex
+        self._numbers = itertools.count()
+
+    def next(self) -> str:
+        """The next name."""
+        return f"{self._run}-{next(self._numbers)}"
 
 
 def close_all(relays: list[Relay], timeout: float) -> None:

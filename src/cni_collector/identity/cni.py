@@ -11,11 +11,11 @@ from typing import Final
 
 import msgspec
 
-from ..events import CniEnd, CniStart, Event, Netns, Pod
+from ..events import CniEnd, CniStart, Netns, Pod, Task
 from .namespaces import Namespaces
 
 _BOUND: Final = 1 << 13
-"""Calls under way that are remembered: as many as the kernel side remembers; the ends of more are lost."""
+"""CNI calls under way that are remembered: as many as the kernel side remembers; the ends of more are lost."""
 _TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0
 """Nanoseconds in the unit of /proc/PID/stat."""
 _FIELDS: Final = {
@@ -34,7 +34,7 @@ def text(raw: bytes) -> str:
 
 
 def parse_environment(variables: list[bytes]) -> dict[str, str]:
-    """The fields of a call that its environment gives.
+    """The fields of a CNI call that its environment has.
 
     Of a variable that is there more than once, the first counts, as for getenv(3). One that is empty says nothing, but
     for CNI_COMMAND, which makes the process a call.
@@ -90,7 +90,7 @@ def read_environment(pid: int, started: int) -> list[bytes] | None:
     return raw.split(b"\0") if raw and ticks == started // _TICK else None
 
 
-class Running(msgspec.Struct, frozen=True, omit_defaults=True):
+class RunningCniCall(msgspec.Struct, frozen=True, omit_defaults=True):
     """A CNI call that is under way: one line of `list --cni -o json`."""
 
     pid: int
@@ -107,7 +107,7 @@ class Running(msgspec.Struct, frozen=True, omit_defaults=True):
     traceparent: str | None = None
 
 
-def running_calls() -> list[Running]:
+def running_cni_calls() -> list[RunningCniCall]:
     """The CNI calls under way, from /proc: the processes with CNI_COMMAND in their environment; parents first."""
     now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     found = []
@@ -122,7 +122,7 @@ def running_calls() -> list[Running]:
         except OSError:
             continue  # it has ended, or may not be looked at
         found.append(
-            Running(
+            RunningCniCall(
                 int(process.name),
                 int(stat[1]),
                 fields.pop("command"),
@@ -146,8 +146,8 @@ def _complete(pid: int, started: int, seen: list[bytes]) -> tuple[list[bytes], s
     return everything, "proc"
 
 
-class Calls:
-    """Makes the events of CNI calls, and remembers those under way, so that the end can say what it is the end of.
+class CniCalls:
+    """Makes the events of CNI calls, and remembers those under way: so the end of one has the fields of its beginning.
 
     Args:
         namespaces: where calls find the namespace that they are about, and leave the pod that it is for.
@@ -156,41 +156,48 @@ class Calls:
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
         self._running: dict[tuple[int, int], CniStart] = {}
-        self.unread = 0
-        """Processes whose environment could not be read at all: they may have been calls."""
+        self.unreadable = 0
+        """Processes whose environment could not be read at all: they may have been CNI calls."""
 
-    def begin(self, task: Event, own: Netns | None, when: int, started: int, raw: bytes, cut: bool) -> CniStart | None:
-        """A call begins.
+    def begin(
+        self, time: str, task: Task, own: Netns | None, when: int, started: int, raw: bytes, cut: bool
+    ) -> CniStart | None:
+        """A CNI call begins.
 
         Args:
-            task: who: its fields of the task are taken.
+            time: when, as in `Event.time`.
+            task: who.
             own: the namespace that the plugin is in.
-            when: nanoseconds of CLOCK_BOOTTIME.
-            started: the same, when the process was started.
+            when: the same time in nanoseconds of CLOCK_BOOTTIME.
+            started: when the process was started, likewise.
             raw: the path that was executed and the variables that matter, each closed by NUL.
             cut: something of the environment is missing.
 
         Returns:
-            The event; None where it turns out to be no call, or nobody can tell.
+            The event; None where it turns out to be no CNI call, or nobody can tell.
         """
-        assert task.pid is not None
         path, *variables = raw.split(b"\0")[:-1]
         source = None
         if cut:
             variables, source = _complete(task.pid, started, variables)
         fields = parse_environment(variables)
         if "command" not in fields or (task.pid, started) in self._running:
-            self.unread += source == "cut" and "command" not in fields
+            self.unreadable += source == "cut" and "command" not in fields
             return None
         self._namespaces.refresh()
         netns = self._namespaces.at_path(fields["netns_path"], when) if "netns_path" in fields else None
         pod = parse_args(fields.get("args", ""), source == "cut")
         call = CniStart(
-            task.time, netns, pid=task.pid, tid=task.tid, ppid=task.ppid, uid=task.uid, comm=task.comm,
-            cgroup=task.cgroup, container_id=task.container_id, pod_uid=task.pod_uid,
-            name=self._namespaces.meet(netns.cookie, netns.inum)[1] if netns else None,
-            pod=pod, plugin=text(path), parent=task.ppid, environment=source, **fields,  # type: ignore[arg-type]
-        )  # fmt: skip
+            time,
+            netns,
+            **msgspec.structs.asdict(task),
+            name=self._namespaces.remember(netns.cookie, netns.inum)[1] if netns else None,
+            pod=pod,
+            plugin=text(path),
+            parent=task.ppid,
+            environment=source,
+            **fields,  # type: ignore[arg-type]
+        )
         if pod and netns and call.command == "ADD" and self._believed(call, own):
             self._namespaces.set_pod(netns, pod)
         self._running[task.pid, started] = call
@@ -202,31 +209,27 @@ class Calls:
         """Anyone may set variables: which pod a namespace is for is told by root, outside of containers."""
         return call.uid == 0 and own is not None and own.inum == self._namespaces.host_inum
 
-    def end(self, task: Event, started: int, duration: int, status: int, unsure: bool) -> CniEnd | None:
-        """A call ends.
+    def end(self, time: str, task: Task, started: int, duration: int, status: int, unsure: bool) -> CniEnd | None:
+        """A CNI call ends.
 
         Args:
+            time: when, as in `Event.time`.
             task: who.
             started: when the process was started, in nanoseconds of CLOCK_BOOTTIME.
             duration: nanoseconds.
             status: as wait(2) gives it.
-            unsure: it may have been no call.
+            unsure: it may have been no CNI call.
 
         Returns:
-            The event; None where it was no call. Where its beginning was lost, the event has only what the end tells.
+            The event; None where it was none. Where its beginning was lost, the event has only what the end says.
         """
-        assert task.pid is not None
         call = self._running.pop((task.pid, started), None)
         if call is None and unsure:
             return None
         number = status & 0x7F
-        fields = msgspec.structs.asdict(call or CniStart(task.time))
-        fields |= {
-            "time": task.time, "pid": task.pid, "tid": task.tid, "ppid": task.ppid, "uid": task.uid, "comm": task.comm,
-            "cgroup": task.cgroup, "container_id": task.container_id, "pod_uid": task.pod_uid,
-        }  # fmt: skip
-        if netns := fields["netns"]:
-            fields["name"] = self._namespaces.meet(netns.cookie, netns.inum)[1] or fields["name"]
+        fields = (msgspec.structs.asdict(call) if call else {}) | {"time": time, **msgspec.structs.asdict(task)}
+        if netns := fields.get("netns"):
+            fields["name"] = self._namespaces.remember(netns.cookie, netns.inum)[1] or fields["name"]
         return CniEnd(
             **fields,
             duration_ns=duration,

@@ -44,7 +44,7 @@ class Namespaces(dict[int, Known]):
         self._mounts: frozenset[Mount] = frozenset()
         self._unnamed: set[Mount] = set()
 
-    def meet(self, cookie: int, inum: int) -> Known:
+    def remember(self, cookie: int, inum: int) -> Known:
         """What is known of a namespace that no event was about lately."""
         if len(self) >= _BOUND:
             self.clear()

@@ -17,7 +17,7 @@ from ..events import (
     NetnsExit,
     NetnsFound,
 )
-from ..stream.decoder import TYPES
+from .wire import TYPES
 
 EventTypes = frozenset[type[Event]]
 

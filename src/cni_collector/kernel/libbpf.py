@@ -1,29 +1,25 @@
-"""libbpf, by ctypes: open an object, choose its programs, load, attach, and reach its maps.
+"""The binding of libbpf, by ctypes: its functions, what it prints, and what its error numbers mean.
 
-Only functions of libbpf 1.0 are used. libbpf is looked up when an object is opened, never at import.
+Only functions of libbpf 1.0 are used. libbpf is looked up when it is needed first, never at import.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import functools
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+import threading
+from typing import Any, Final
 
-from ..errors import AttachError, LayoutError, LoadError, LockdownError, PrivilegeError, UnsupportedError
-from .symbols import local_name, variant
+from ..errors import UnsupportedError
 
-_PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-SAMPLE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+SAMPLE: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 _pointer, _text, _int, _size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t
 _u32, _bool = ctypes.c_uint32, ctypes.c_bool
-_PROTOTYPES: dict[str, tuple[Any, ...]] = {  # name: result, then arguments
+_PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {  # name: result, then arguments
     "libbpf_set_print": (_pointer, _pointer),
     "libbpf_num_possible_cpus": (_int,),
     "bpf_object__open_mem": (_pointer, _text, _size, _pointer),
@@ -75,60 +71,63 @@ def libbpf() -> Any:
             f"cannot load libbpf 1.0 or newer ({error}): install it "
             "(Debian, Ubuntu: apt install libbpf1; Fedora: dnf install libbpf)"
         ) from None
+    library.libbpf_set_print(ctypes.cast(_PRINT, _pointer))
     return library
 
 
-class _Log:
-    """Collects what libbpf prints as warnings, while it is entered."""
+class Log:
+    """Collects what libbpf warns of in this thread, while it is entered.
+
+    Attributes:
+        lines: the warnings, each with its end of line.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        vsnprintf = ctypes.CDLL(None).vsnprintf
-        vsnprintf.argtypes = [_text, _size, _text, _pointer]
-        buffer = ctypes.create_string_buffer(1 << 16)
 
-        def keep(level: int, form: bytes, arguments: int) -> int:
-            if level == 0:  # LIBBPF_WARN
-                vsnprintf(buffer, len(buffer), form, arguments)
-                self.lines.append(buffer.value.decode("utf-8", "replace"))
-            return 0
-
-        self._callback = _PRINT(keep)
-
-    def __enter__(self) -> _Log:
-        self._previous = libbpf().libbpf_set_print(ctypes.cast(self._callback, _pointer))
+    def __enter__(self) -> Log:
+        self._previous = _current.log
+        _current.log = self
         return self
 
     def __exit__(self, *_: object) -> None:
-        libbpf().libbpf_set_print(self._previous)
+        _current.log = self._previous
 
     def text(self) -> str:
         return "".join(self.lines)
 
 
+class _Current(threading.local):
+    """Which `Log` this thread's warnings go to; None: to stderr."""
+
+    log: Log | None = None
+
+
+_current = _Current()
+
+
+def _print(level: int, form: bytes, arguments: int) -> int:
+    """Takes what libbpf prints, in the thread that it prints in.
+
+    The callback is the whole process's, so it is set once and never replaced or freed: another thread may be in it.
+    """
+    if level == 0:  # LIBBPF_WARN
+        buffer = ctypes.create_string_buffer(1 << 16)
+        ctypes.CDLL(None).vsnprintf(buffer, _size(len(buffer)), _text(form), _pointer(arguments))
+        line = buffer.value.decode("utf-8", "replace")
+        if _current.log:
+            _current.log.lines.append(line)
+        else:
+            sys.stderr.write(line)
+    return 0
+
+
+_PRINT: Final = ctypes.CFUNCTYPE(_int, _int, _text, _pointer)(_print)
+
+
 def strerror(number: int) -> str:
     """What an errno means; also the one that is the kernel's own (include/linux/errno.h)."""
     return "not supported on this machine (ENOTSUPP)" if number == 524 else os.strerror(number)
-
-
-CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
-
-
-def missing_capabilities() -> list[str]:
-    """The capabilities that loading needs and this process lacks (capabilities(7), `CapEff`)."""
-    with open("/proc/self/status", encoding="utf-8", errors="replace") as status:
-        effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff"))
-    held = {name for name, bit in CAPABILITIES.items() if effective >> bit & 1}
-    return [] if "CAP_SYS_ADMIN" in held else [n for n in ("CAP_BPF", "CAP_PERFMON") if n not in held]
-
-
-_PARANOID = "/proc/sys/kernel/perf_event_paranoid"
-
-
-def _perf_is_restricted() -> bool:
-    """Whether CAP_PERFMON is not enough for perf events: Debian's and Ubuntu's kernels know a level above 2."""
-    with open(_PARANOID, encoding="ascii") as level:
-        return int(level.read()) > 2
 
 
 def possible_cpus() -> int:
@@ -140,298 +139,3 @@ def give_back() -> None:
     """Returns to the system what libbpf has freed, the types of the whole kernel: glibc would keep these 11 MB."""
     with contextlib.suppress(AttributeError):  # there is a libc without it
         ctypes.CDLL(None).malloc_trim(0)
-
-
-class Link:
-    """An attachment. Closing it detaches."""
-
-    def __init__(self, handle: int) -> None:
-        self._handle: int | None = handle
-
-    def close(self) -> None:
-        handle, self._handle = self._handle, None
-        if handle:
-            libbpf().bpf_link__destroy(handle)
-
-
-class Program:
-    """One program of a loaded object."""
-
-    def __init__(self, name: str, handle: int) -> None:
-        self.name = name
-        self._handle = handle
-
-    @property
-    def hook(self) -> str:
-        """Where the program belongs on this machine: `tp_btf/sched_process_fork`, `fentry/__arm64_sys_setns`."""
-        return local_name(self._section)
-
-    @property
-    def _section(self) -> str:
-        section: bytes = libbpf().bpf_program__section_name(self._handle)
-        return section.decode().lstrip("?")
-
-    def aim(self) -> None:
-        """Tells libbpf, before loading, the function's name on this machine, where the object has another.
-
-        Raises:
-            LoadError: the kernel has no such function.
-        """
-        kind, _, function = self.hook.partition("/")
-        if kind in ("fentry", "fexit") and self.hook != self._section:
-            with _Log() as log:
-                failed = libbpf().bpf_program__set_attach_target(self._handle, 0, function.encode())
-            if failed:
-                raise LoadError(f"cannot find {function} among this kernel's functions", log.text())
-
-    def attach(self) -> Link:
-        """Attaches the program to its hook.
-
-        Raises:
-            AttachError: the kernel has no such hook, or refuses.
-        """
-        kind, _, function = self.hook.partition("/")
-        if kind not in ("kprobe", "kretprobe"):
-            return self._link(self.hook, lambda: libbpf().bpf_program__attach(self._handle))
-        try:
-            return self._attach_kprobe(kind, function)
-        except AttachError as error:
-            other = variant(function)
-            if not other:
-                raise
-            if kind == "kretprobe":
-                return self._attach_kprobe(kind, other)
-            reason = f"{error}; there is {other}, but its arguments may be others"
-            raise AttachError(reason, error.program, error.hook, error.errno) from None
-
-    def _attach_kprobe(self, kind: str, function: str) -> Link:
-        name = function.encode()
-        return self._link(
-            f"{kind}/{function}",
-            lambda: libbpf().bpf_program__attach_kprobe(self._handle, kind == "kretprobe", name),
-        )
-
-    def _link(self, hook: str, attach: Callable[[], int | None]) -> Link:
-        with _Log():  # says in other words what the number says
-            handle = attach()
-            number = ctypes.get_errno()
-        if not handle:
-            reason = strerror(number)
-            if number == errno.EACCES and _perf_is_restricted():
-                reason += (
-                    f" ({_PARANOID} is above 2, as Debian has it: give the process CAP_SYS_ADMIN, or set that to 2)"
-                )
-            raise AttachError(f"cannot attach {self.name} to {hook}: {reason}", self.name, hook, number)
-        return Link(handle)
-
-    def run(self) -> int:
-        """Runs the program once, here and now, and returns its result.
-
-        Raises:
-            LoadError: the kernel cannot run programs of this kind on request.
-        """
-        options = _TestRun(size=ctypes.sizeof(_TestRun))
-        failed = libbpf().bpf_prog_test_run_opts(libbpf().bpf_program__fd(self._handle), ctypes.byref(options))
-        if failed:
-            raise LoadError(f"cannot run {self.name}: {strerror(-failed)}")
-        return int(options.result)
-
-    def missed(self) -> int:
-        """How often the kernel skipped the program since it was loaded, because it was at work on that CPU already."""
-        info = ctypes.create_string_buffer(_RECURSION_MISSES + 8)
-        size = ctypes.c_uint32(len(info))
-        libbpf().bpf_obj_get_info_by_fd(libbpf().bpf_program__fd(self._handle), info, ctypes.byref(size))
-        return int.from_bytes(info.raw[_RECURSION_MISSES:], sys.byteorder)
-
-    def iterate(self, tid: int | None = None) -> bytes:
-        """Runs an iterator program to its end and returns all that it wrote.
-
-        Args:
-            tid: the only task to look at, in the pid namespace of this process; kernels before 6.1 look at all.
-
-        Raises:
-            AttachError: the kernel has no such iterator, or refuses; there is no such task.
-        """
-        library = libbpf()
-        options = None
-        if tid is not None:
-            task = (_u32 * 3)(tid)
-            size = ctypes.sizeof(_IterOptions)
-            options = ctypes.byref(_IterOptions(size, ctypes.addressof(task), ctypes.sizeof(task)))
-        link = library.bpf_program__attach_iter(self._handle, options)
-        fd = library.bpf_iter_create(library.bpf_link__fd(link)) if link else -ctypes.get_errno()
-        if link:
-            library.bpf_link__destroy(link)
-        if fd < 0:
-            raise AttachError(f"cannot iterate with {self.name}: {strerror(-fd)}", self.name, self.hook, -fd)
-        with os.fdopen(fd, "rb", buffering=0) as stream:
-            return b"".join(iter(lambda: stream.read(1 << 18), b""))
-
-
-_RECURSION_MISSES = 208
-"""Where `recursion_misses` stands in `struct bpf_prog_info` of linux/bpf.h, since 5.12; a kernel without leaves 0."""
-
-
-class _IterOptions(ctypes.Structure):
-    """`struct bpf_iter_attach_opts` of libbpf.h; what it points to is `task` of `union bpf_iter_link_info` of bpf.h."""
-
-    _fields_ = [("size", _size), ("link_info", _pointer), ("link_info_size", _u32)]
-
-
-class _TestRun(ctypes.Structure):
-    """`struct bpf_test_run_opts` of bpf.h."""
-
-    _fields_ = [
-        ("size", _size),
-        ("data_in", _pointer),
-        ("data_out", _pointer),
-        ("data_size_in", _u32),
-        ("data_size_out", _u32),
-        ("ctx_in", _pointer),
-        ("ctx_out", _pointer),
-        ("ctx_size_in", _u32),
-        ("ctx_size_out", _u32),
-        ("result", _u32),
-        ("repeat", _int),
-        ("duration", _u32),
-        ("flags", _u32),
-        ("cpu", _u32),
-        ("batch_size", _u32),
-    ]
-
-
-class Map:
-    """One map of an object."""
-
-    def __init__(self, name: str, handle: int) -> None:
-        self.name = name
-        self._handle = handle
-
-    @property
-    def fd(self) -> int:
-        """The map's descriptor, owned by the object."""
-        return int(libbpf().bpf_map__fd(self._handle))
-
-    @property
-    def max_entries(self) -> int:
-        """Entries, or bytes for a ring buffer; settable until the object is loaded."""
-        return int(libbpf().bpf_map__max_entries(self._handle))
-
-    @max_entries.setter
-    def max_entries(self, entries: int) -> None:
-        failed = libbpf().bpf_map__set_max_entries(self._handle, entries)
-        if failed:
-            raise LoadError(f"cannot give map {self.name} {entries} entries: {strerror(-failed)}")
-
-    def check_value(self, size: int) -> None:
-        """Raises LayoutError unless the map's values have `size` bytes."""
-        actual = libbpf().bpf_map__value_size(self._handle)
-        if actual != size:
-            raise LayoutError(
-                f"map {self.name} has values of {actual} bytes where {size} are expected: "
-                "the compiled object and this package are of different versions; reinstall the package"
-            )
-
-    def set_initial(self, value: bytes) -> None:
-        """Gives a data section (`.rodata`) its value, before loading."""
-        self.check_value(len(value))
-        failed = libbpf().bpf_map__set_initial_value(self._handle, value, len(value))
-        if failed:
-            raise LoadError(f"cannot set {self.name}: {strerror(-failed)}")
-
-    def items(self, key_size: int, value_size: int) -> Iterator[tuple[bytes, bytes]]:
-        """All entries, as raw bytes. Entries that come or go meanwhile may or may not be there."""
-        self.check_value(value_size)
-        library, fd = libbpf(), self.fd
-        key, value = ctypes.create_string_buffer(key_size), ctypes.create_string_buffer(value_size)
-        previous = None
-        while not library.bpf_map_get_next_key(fd, previous, key):
-            if not library.bpf_map_lookup_elem(fd, key, value):
-                yield key.raw, value.raw
-            previous = key
-
-
-class Object:
-    """A compiled object: opened, its programs chosen, then loaded. Closing it unloads everything.
-
-    Args:
-        code: the ELF file's bytes.
-        programs: names of those to load; the others stay out of the kernel.
-
-    Raises:
-        UnsupportedError: no usable libbpf, or a kernel without BTF.
-        LayoutError: a program is not in the object.
-    """
-
-    def __init__(self, code: bytes, programs: list[str]) -> None:
-        library = libbpf()
-        self._handle: int | None = None
-        if not os.path.exists("/sys/kernel/btf/vmlinux"):
-            raise UnsupportedError(
-                "cannot load BPF programs: this kernel describes no types (/sys/kernel/btf/vmlinux is missing); "
-                "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions' kernels are"
-            )
-        with _Log() as log:
-            self._handle = library.bpf_object__open_mem(code, len(code), None)
-        if not self._handle:
-            raise LoadError("cannot open the BPF object: libbpf does not understand it", log.text())
-        self._programs = {name: self._find_program(name) for name in programs}
-        for program in self._programs.values():
-            library.bpf_program__set_autoload(program._handle, True)
-            try:
-                program.aim()
-            except LoadError:
-                self.close()
-                raise
-
-    def _find_program(self, name: str) -> Program:
-        handle = libbpf().bpf_object__find_program_by_name(self._handle, name.encode())
-        if not handle:
-            raise LayoutError(f"the BPF object has no program {name}: reinstall the package")
-        return Program(name, handle)
-
-    def load(self) -> None:
-        """Creates the maps and loads the chosen programs.
-
-        Raises:
-            PrivilegeError: the process may not.
-            LoadError: the kernel refuses; `log` says which program and why.
-        """
-        with _Log() as log:
-            failed = libbpf().bpf_object__load(self._handle)
-        if not failed:
-            return
-        if -failed in (errno.EPERM, errno.EACCES) and (missing := missing_capabilities()):
-            raise PrivilegeError(
-                f"cannot load BPF programs without {' and '.join(missing)}: run as root, "
-                "or give the process these capabilities"
-            )
-        # What the verifier says of a helper that security_locked_down() withholds.
-        if re.search("(cannot use helper|unknown func) bpf_probe_read", log.text()):
-            raise LockdownError(
-                "cannot look into this kernel: it is locked down for confidentiality, so BPF may not read its memory, "
-                "whoever asks; boot it with lockdown=integrity, or without"
-            )
-        names = ", ".join(self._programs)
-        raise LoadError(f"the kernel refused to load {names}: {strerror(-failed)}", log.text())
-
-    def program(self, name: str) -> Program:
-        """One of the chosen programs."""
-        return self._programs[name]
-
-    def map(self, name: str) -> Map:
-        """A map by its name; data sections are `.rodata` and `.bss`.
-
-        Raises:
-            LayoutError: the object has none of that name.
-        """
-        handle = libbpf().bpf_object__find_map_by_name(self._handle, name.encode())
-        if not handle:
-            raise LayoutError(f"the BPF object has no map {name}: reinstall the package")
-        return Map(name, handle)
-
-    def close(self) -> None:
-        """Unloads programs and maps. Safe to call twice."""
-        handle, self._handle = self._handle, None
-        if handle:
-            libbpf().bpf_object__close(handle)

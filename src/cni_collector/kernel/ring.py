@@ -16,13 +16,14 @@ from typing import Final, Protocol
 
 from ..errors import CollectorError, LayoutError
 from ..events import Event
-from ..stream.decoder import SLOT
-from .libbpf import SAMPLE, Map, libbpf
+from .libbpf import SAMPLE, libbpf
+from .objects import Map
+from .wire import SLOT
 
 Decode = Callable[[bytes | memoryview, int, int], Event | None]
 """Makes an event of `size` bytes at `offset` of a buffer; None where there is none to make."""
 DecodeRun = Callable[[memoryview, list[Event]], int]
-"""Appends the events of a run of slots (`record.SLOT`) to a list, and says how many slots it could take."""
+"""Appends the events of a run of slots (`wire.SLOT`) to a list, and says how many slots it could take."""
 
 
 def one_by_one(_slots: memoryview, _events: list[Event]) -> int:

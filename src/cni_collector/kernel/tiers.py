@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import AttachError, CollectorError, LoadError, LockdownError, PrivilegeError, UnsupportedError
-from ..stream.decoder import LOST, TYPES
 from .hooks import ALL, TIERS, EventTypes, Hook
-from .libbpf import Link, Object, Program, possible_cpus
+from .libbpf import possible_cpus
+from .objects import Link, Object, Program
 from .preemption import programs_are_preempted
+from .wire import LOST, TYPES
 
 TRIALS: Final = {"fentry": "cni_fe_cleanup", "kprobe": "cni_kp_cleanup"}
 """One small program of a tier, to see whether the kernel has such hooks at all."""
@@ -112,9 +113,9 @@ class Attachment:
             self._links.extend(links)
             self._attached.extend(map(self.object.program, hook.programs))
 
-    def missed(self) -> int:
+    def skipped(self) -> int:
         """How many runs of its programs the kernel has skipped."""
-        return sum(map(Program.missed, self._attached))
+        return sum(map(Program.skipped, self._attached))
 
     def detach(self) -> None:
         """Ends the reporting; what was reported stays in the ring."""

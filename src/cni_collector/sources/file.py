@@ -1,66 +1,23 @@
-"""Events that were: out of a file, or out of the stream of a cluster."""
+"""Events of a file, or of stdin."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import itertools
-import re
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-import click
-
-from ..cli.exports import NO_NATS
 from ..errors import CollectorError
 from ..events import Event
 from .lines import Parser
 
 _BATCH: Final = 512
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-class Source(Protocol):
-    """What events are read from."""
-
-    def batches(self) -> Iterator[list[Event]]:
-        """The events, in lists."""
-
-    def stop(self) -> None:
-        """Ends `batches` soon. Safe in a signal handler, and from any thread."""
-
-
-def moment(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    """The callback of `--since`: the time as events have it."""
-    if value is None:
-        return None
-    if ago := re.fullmatch("([0-9]+)([smhd])", value):
-        try:
-            then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        except OverflowError:
-            raise click.BadParameter(f"{value!r} is before all time") from None
-    else:
-        try:
-            then = datetime.datetime.fromisoformat(value).astimezone(datetime.UTC)
-        except (ValueError, OverflowError):
-            raise click.BadParameter(f"{value!r} is no time: write 10m (or s, h, d), or 2026-01-31T12:00:00Z") from None
-    return then.strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
-
-
-def replay(source: str, since: str | None) -> Source:
-    """Opens what `--from` names."""
-    if not re.match("(nats|tls|wss?)://", source):
-        return Replay(source, since)
-    try:
-        from .nats import ClusterStream  # here: it needs an optional part of the package
-    except ImportError:
-        raise CollectorError(NO_NATS) from None
-    return ClusterStream(source, since)
-
-
-class Replay:
+class FileSource:
     """Reads events, line by line.
 
     Args:
@@ -78,6 +35,10 @@ class Replay:
     def bad(self) -> int:
         """Lines that are no events."""
         return self._parser.bad
+
+    @property
+    def unknown(self) -> Mapping[str, int]:
+        return self._parser.unknown
 
     def stop(self) -> None:
         self._stopped = True
@@ -97,7 +58,8 @@ class Replay:
         except OSError as error:
             raise CollectorError(f"cannot read {self._path}: {error.strerror}") from error
         if self.bad:
+            name = os.fsencode(self._path).decode(errors="replace")
             raise CollectorError(
-                f"{self.bad} lines of {click.format_filename(self._path)} are no events, and were left out: "
+                f"{self.bad} lines of {name} are no events, and were left out: "
                 "give a file that `cni-collector watch -o json` has written"
             )

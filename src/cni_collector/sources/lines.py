@@ -1,16 +1,31 @@
-"""Events out of lines that anybody may have written."""
+"""Events out of lines that anybody may have written, also by other versions of this package."""
 
 from __future__ import annotations
 
+import collections
 import datetime
 import re
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
-from ..events import AnyEvent, Event
+from ..events import AnyEvent, CollectorStop, Event, Lost, type_name
 
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z")
+_TYPE: Final = re.compile("[a-z][a-z0-9_]{0,63}")
+_KNOWN: Final = frozenset(map(type_name, get_args(AnyEvent)))
+_TYPES: Final = 64
+"""Unknown types that are counted by name; the rest of them together."""
+_OTHER: Final = "other types"
+_SCHEMA_1: Final = {type_name(kind): {"missed": "skipped"} for kind in (Lost, CollectorStop)}
+"""Fields that schema 1 gave other names."""
+
+
+class _Typed(msgspec.Struct):
+    """What every event has, whatever its type."""
+
+    type: str
+    time: str
 
 
 class Parser:
@@ -18,22 +33,53 @@ class Parser:
 
     Attributes:
         bad: lines that are no events.
+        unknown: events of types that this version does not know, by type.
     """
 
     def __init__(self) -> None:
         self.bad = 0
-        self._decoder = msgspec.json.Decoder(AnyEvent)
+        self.unknown: collections.Counter[str] = collections.Counter()
+        self._event = msgspec.json.Decoder(AnyEvent)
+        self._typed = msgspec.json.Decoder(_Typed)
         self._measure = msgspec.msgpack.Encoder()  # unlike JSON's it refuses numbers of more than 64 bits
 
     def parse(self, line: bytes) -> Event | None:
         """The event in a line; None where there is none, or one with a time or a number that no event has."""
         try:
-            event: Event = self._decoder.decode(line)
-            if not _TIME.fullmatch(event.time):
-                raise ValueError("no time")
-            datetime.datetime.fromisoformat(event.time)
+            event = self._decode(line)
+            _check_time(event.time)
             self._measure.encode(event)
         except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
-            self.bad += 1
+            if not self._is_of_unknown_type(line):
+                self.bad += 1
             return None
         return event
+
+    def _decode(self, line: bytes) -> Event:
+        if b'"missed":' in line:
+            fields = msgspec.json.decode(line)
+            if isinstance(fields, dict) and isinstance(kind := fields.get("type"), str):
+                names = _SCHEMA_1.get(kind, {})
+                event: Event = msgspec.convert({names.get(key, key): value for key, value in fields.items()}, AnyEvent)
+                return event
+        event = self._event.decode(line)
+        return event
+
+    def _is_of_unknown_type(self, line: bytes) -> bool:
+        """Counts an event that a newer version has written."""
+        try:
+            event = self._typed.decode(line)
+            _check_time(event.time)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return False
+        if event.type in _KNOWN or not _TYPE.fullmatch(event.type):
+            return False
+        self.unknown[event.type if event.type in self.unknown or len(self.unknown) < _TYPES else _OTHER] += 1
+        return True
+
+
+def _check_time(moment: str) -> None:
+    """Raises ValueError unless it is a time as events have it."""
+    if not _TIME.fullmatch(moment):
+        raise ValueError("no time")
+    datetime.datetime.fromisoformat(moment)

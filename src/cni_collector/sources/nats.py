@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -32,7 +32,7 @@ _FORGET: Final = 60.0
 Result = TypeVar("Result")
 
 
-class ClusterStream:
+class NatsSource:
     """Reads events as they are stored, and follows the stream until it is stopped.
 
     Args:
@@ -53,6 +53,10 @@ class ClusterStream:
         """Number of the last message in the stream that was read."""
         self._read = 0
         """How many the consumer has given."""
+
+    @property
+    def unknown(self) -> Mapping[str, int]:
+        return self._parser.unknown
 
     def stop(self) -> None:
         """Ends `batches` after the present one. Safe in a signal handler, and from any thread."""

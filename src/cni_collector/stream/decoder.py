@@ -1,4 +1,4 @@
-"""Bytes to events: Python's half of the contract in bpf/record.h."""
+"""Bytes to events."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from ..events import (
-    CniCall,
-    CniEnd,
-    CniStart,
     Event,
     Netns,
     NetnsCreate,
@@ -22,63 +19,53 @@ from ..events import (
     NetnsEnterFailed,
     NetnsExit,
     NetnsFound,
+    Task,
 )
 from ..identity.cgroups import identify
-from ..identity.cni import Calls
+from ..identity.cni import CniCalls
 from ..identity.namespaces import Namespaces
-
-TYPES: Final[tuple[type[Event] | None, ...]] = (
-    None,  # a cgroup's path: no event
-    NetnsCreate,
-    NetnsEnter,
-    NetnsExit,
-    NetnsDestroy,
-    NetnsCreateFailed,
-    NetnsEnterFailed,
-    NetnsFound,
-    CniStart,
-    CniEnd,
+from ..kernel.wire import (
+    CAUSES,
+    CGROUP,
+    CGROUP_RECORD,
+    CNI_END,
+    CNI_END_RECORD,
+    CNI_START,
+    CNI_START_RECORD,
+    CREATE,
+    CREATE_FAILED,
+    DESTROY,
+    ENTER,
+    ENTER_FAILED,
+    EXIT,
+    FOUND,
+    NETNS_RECORD,
+    SLOT,
 )
-"""`enum record_type`: the class of event for each type of record."""
 
-CREATE, ENTER, EXIT, DESTROY, CREATE_FAILED, ENTER_FAILED, FOUND, CNI_START, CNI_END = range(1, 10)
-CGROUP: Final = 0
-CAUSES: Final = (None, "unshare", "clone", "setns", "exit")
-"""`enum cause`."""
-
-NETNS_RECORD: Final = struct.Struct("=BBHIQQQIIIIII12sIQQ16s")
-"""`struct netns_record`; `cgroup` and `hierarchy` are read as one key of 12 bytes."""
-SLOT: Final = struct.Struct("=I4x" + NETNS_RECORD.format[1:])
-"""A `struct netns_record` as it lies in the ring: the length out of its header, then its fields."""
 _LENGTH: Final = NETNS_RECORD.size.to_bytes(4, sys.byteorder) + bytes(4)
-CGROUP_RECORD: Final = struct.Struct("=BBH4s8s")
-"""`struct cgroup_record` up to its names; `hierarchy` and `id` are read as bytes, being parts of a key."""
-CNI_RECORD: Final = struct.Struct("=II")
-"""`struct cni_record` between its `struct netns_record` and its text: length of that, and whether it is cut."""
-LOST: Final = struct.Struct("=10Q")
-"""`struct lost`."""
-STATE: Final = struct.Struct("=QIII")
-"""`struct state` without its padding."""
-STATE_EPOCH: Final = 12
-STATE_READY: Final = 16
-"""Offsets of the two fields of `struct state` that Python writes."""
-TRACKED: Final = struct.Struct("=QQIIQ")
-"""`struct tracked`."""
-TASK_PLACE: Final = struct.Struct("=QII")
-"""`struct task_place`."""
-
+"""What stands before a record in its slot."""
 _ERRORS: Final = {**errno.errorcode, 35: "EDEADLK", 95: "EOPNOTSUPP", 524: "ENOTSUPP"}
 """Names of errors as the kernel's sources give them, where there are two, or Python has none."""
-_EVENTS: Final = {number: kind for number, kind in enumerate(TYPES) if kind and not issubclass(kind, CniCall)}
+_CAUSES: Final = {number: cause for number, cause in enumerate(CAUSES) if cause}
+_REFUSALS: Final = {CREATE_FAILED: NetnsCreateFailed, ENTER_FAILED: NetnsEnterFailed}
+"""The types of event whose namespace may be unknown."""
+_SINGLE: Final = frozenset({EXIT, DESTROY, FOUND})
+"""Types of records that need no other namespace."""
 _NOWHERE: Final = (None, None, None)
-_NOTHING: Final = (None, None, None)
-_BIRTHS: Final = frozenset({CREATE, FOUND})
 _CACHE: Final = 1 << 16
 _SECOND: Final = 1_000_000_000
 _TENTH: Final = 100_000_000
 
 Place = tuple[str | None, str | None, str | None]
 """Cgroup path, container id, pod UID."""
+
+
+def _error(number: int) -> str:
+    """The text for an errno that has no name."""
+    if not number:
+        raise ValueError("a refusal without an error")
+    return str(number)
 
 
 class _Comms(dict[bytes, str]):
@@ -128,17 +115,17 @@ class Decoder:
     """Turns records into events, and remembers what several of them share.
 
     Args:
+        namespaces: what events about a namespace carry.
+        cni_calls: the CNI calls under way.
         forget: called when cgroup paths have been forgotten and must be sent anew.
     """
 
-    def __init__(self, forget: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, namespaces: Namespaces, cni_calls: CniCalls, forget: Callable[[], None] = lambda: None) -> None:
         self.undecodable = 0
         """Records that made no sense."""
+        self._namespaces = namespaces
+        self._cni_calls = cni_calls
         self._comms = _Comms()
-        self.namespaces = Namespaces()
-        """What events about a namespace carry."""
-        self.calls = Calls(self.namespaces)
-        """The CNI calls under way."""
         self._places = _Places(forget)
         self._offset = 0
         self._second_start = -_SECOND
@@ -171,35 +158,49 @@ class Decoder:
         Whatever the bytes are, nothing is raised: what makes no sense is counted in `undecodable`.
         """
         record = bytes(buffer[offset : offset + size])
-        if size == NETNS_RECORD.size == len(record) and record[0] != CGROUP:  # paths have any size in a snapshot
-            events: list[Event] = []
-            self.decode_run(_LENGTH + record, events)
-            return events[0] if events else None
         try:
-            if record[:1] == bytes([CNI_START]):
-                return self._call_begins(record)
+            if CREATE <= record[0] <= FOUND and len(record) == NETNS_RECORD.size:
+                events: list[Event] = []
+                self.decode_run(_LENGTH + record, events)
+                return events[0] if events else None
+            if record[0] == CNI_START:
+                return self._cni_start(record)
+            if record[0] == CNI_END:
+                return self._cni_end(record)
             self._cgroup(record)
         except (ValueError, IndexError, OverflowError, struct.error):
             self.undecodable += 1
         return None
 
-    def _call_begins(self, record: bytes) -> Event | None:
-        """The event of a `struct cni_record`."""
-        head = NETNS_RECORD.size
-        (
-            _, _, _, _, when, _, own_cookie, _, own_inum,
-            pid, tid, ppid, uid, cgroup, _, _, started, comm,
-        ) = NETNS_RECORD.unpack_from(record)  # fmt: skip
-        length, cut = CNI_RECORD.unpack_from(record, head)
-        text = record[head + CNI_RECORD.size :]
+    def _cni_start(self, record: bytes) -> Event | None:
+        """The event of a `struct cni_start_record`."""
+        _, cut, length, own_inum, when, started, own_cookie, *task = CNI_START_RECORD.unpack_from(record)
+        text = record[CNI_START_RECORD.size :]
         if len(text) != length or text[-1:] != b"\0":
-            raise ValueError("no record of a CNI call")
-        path, container, pod = self._places[cgroup]
-        task = Event(
-            self.time(when), pid=pid, tid=tid, ppid=ppid, uid=uid, comm=self._comms[comm],
-            cgroup=path, container_id=container, pod_uid=pod,
-        )  # fmt: skip
-        return self.calls.begin(task, self._netns(own_cookie, own_inum), when, started, text, bool(cut))
+            raise ValueError("no beginning of a CNI call")
+        own = self._netns(own_cookie, own_inum)
+        return self._cni_calls.begin(self.time(when), self._task(*task), own, when, started, text, bool(cut))
+
+    def _cni_end(self, record: bytes) -> Event | None:
+        """The event of a `struct cni_end_record`."""
+        _, unsure, status, *task, when, started, duration = CNI_END_RECORD.unpack(record)
+        return self._cni_calls.end(self.time(when), self._task(*task), started, duration, status, bool(unsure))
+
+    def member(self, record: bytes) -> tuple[int, Task] | None:
+        """A task that the snapshot found in a namespace, out of a `struct netns_record`.
+
+        Returns:
+            The namespace's cookie, and who it is; None for a record that makes no sense, which is counted.
+        """
+        if len(record) != NETNS_RECORD.size:
+            self.undecodable += 1
+            return None
+        _, _, _, _, _, cookie, _, _, _, *task, _, _, _ = NETNS_RECORD.unpack(record)
+        return cookie, self._task(*task)
+
+    def _task(self, pid: int, tid: int, ppid: int, uid: int, cgroup: bytes, comm: bytes) -> Task:
+        """What a `struct task` says."""
+        return Task(pid, tid, ppid, uid, self._comms[comm], *self._places[cgroup])
 
     def _cgroup(self, record: bytes) -> None:
         kind, level, length, hierarchy, identity = CGROUP_RECORD.unpack_from(record)
@@ -212,22 +213,26 @@ class Decoder:
         """Appends the events of a run of namespaces' records to `events`: what nearly all reading time goes into.
 
         Args:
-            slots: records as they lie in the ring (`SLOT`). The run ends at the first slot that does not hold one.
+            slots: records as they lie in the ring (`SLOT`). The run ends at the first slot that does not hold one; that
+                is for `decode`.
             events: where the events go.
 
         Returns:
             How many slots were decoded; those that made no sense are counted in `undecodable`, too.
         """
-        comms, places, known, add = self._comms, self._places, self.namespaces.get, events.append
-        meet = self.namespaces.meet
+        comms, places, known, add = self._comms, self._places, self._namespaces.get, events.append
+        remember = self._namespaces.remember
         start, prefix = self._second_start, self._second_text
-        before, size, none = len(events), NETNS_RECORD.size, 0
+        causes, refusals, single = _CAUSES, _REFUSALS, _SINGLE
+        before, size, first, last = len(events), NETNS_RECORD.size, CREATE, FOUND
+        netns: Any  # None only where the class of the event lets it be: what follows sees to that
+        other: Any
         try:
             for (
                 length, kind, cause, error, userns, when, cookie, other_cookie, inum, other_inum,
-                pid, tid, ppid, uid, cgroup, entered_tid, lifetime, teardown, comm,
+                pid, tid, ppid, uid, cgroup, comm, entered_tid, lifetime, teardown,
             ) in SLOT.iter_unpack(slots):  # fmt: skip
-                if length != size:
+                if length != size or not first <= kind <= last:
                     break
                 rest = when - start
                 if _TENTH <= rest < _SECOND:  # no need to pad it with zeros, which takes as long as all the rest
@@ -235,51 +240,60 @@ class Decoder:
                 else:
                     time = self.time(when)
                     start, prefix = self._second_start, self._second_text
-                netns, name, pod = (known(cookie) or meet(cookie, inum)) if cookie else _NOTHING
-                other = (known(other_cookie) or meet(other_cookie, other_inum))[0] if other_cookie else None
+                if cookie:
+                    netns, name, pod = known(cookie) or remember(cookie, inum)
+                elif kind in refusals:
+                    netns = name = pod = None
+                else:
+                    raise ValueError("a record about no namespace")
+                if other_cookie:
+                    other = (known(other_cookie) or remember(other_cookie, other_inum))[0]
+                elif kind in single:
+                    other = None
+                else:
+                    raise ValueError("a record of a task that was nowhere")
                 path, container, pod_uid = places[cgroup]
                 if kind == ENTER:
                     event: Event = NetnsEnter(
-                        time, netns, other, None, CAUSES[cause], None,
+                        time, netns, other, None, causes[cause], None,
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                     )  # fmt: skip
                 elif kind == EXIT:
                     event = NetnsExit(
-                        time, netns, None, other, CAUSES[cause], None,
+                        time, netns, None, other, causes[cause], None,
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                         entered_tid=entered_tid if entered_tid and entered_tid != tid else None,
                     )  # fmt: skip
+                elif kind == CREATE:
+                    event = NetnsCreate(
+                        time, netns, other, None, causes[cause], None,
+                        pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
+                    )  # fmt: skip
+                    self._namespaces.born(netns, when)
                 elif kind == DESTROY:
                     event = NetnsDestroy(
                         time, netns, userns=userns, name=name, pod=pod,
                         lifetime_ns=lifetime or None, teardown_ns=teardown or None,
                     )  # fmt: skip
-                    if netns:
-                        self.namespaces.gone(netns)
-                elif kind == CNI_END:
-                    task = Event(
-                        time, pid=pid, tid=tid, ppid=ppid, uid=uid, comm=comms[comm],
-                        cgroup=path, container_id=container, pod_uid=pod_uid,
+                    self._namespaces.gone(netns)
+                elif kind == FOUND:
+                    event = NetnsFound(
+                        time, netns, None, None, None, None,
+                        pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                     )  # fmt: skip
-                    end = self.calls.end(task, teardown, lifetime, error, bool(cause))
-                    if end is None:
-                        none += 1
-                        continue
-                    event = end
+                    self._namespaces.born(netns, when)
                 else:
-                    event = _EVENTS[kind](
-                        time, netns, other, None, CAUSES[cause], _ERRORS.get(error, str(error)) if error else None,
+                    event = _REFUSALS[kind](
+                        time, netns, other, None, causes[cause], _ERRORS.get(error) or _error(error),
                         pid, tid, ppid, uid, comms[comm], userns if netns else None, path, container, pod_uid,
                         name, pod,
                     )  # fmt: skip
-                    if netns and kind in _BIRTHS:
-                        self.namespaces.born(netns, when)
                 add(event)
-        except (KeyError, IndexError, ValueError, OverflowError):
+        except (KeyError, ValueError, OverflowError):
             self.undecodable += 1
-            return len(events) - before + none + 1
-        return len(events) - before + none
+            return len(events) - before + 1
+        return len(events) - before
 
     def _netns(self, cookie: int, inum: int) -> Netns | None:
         """A namespace; None for cookie 0."""
-        return (self.namespaces.get(cookie) or self.namespaces.meet(cookie, inum))[0] if cookie else None
+        return (self._namespaces.get(cookie) or self._namespaces.remember(cookie, inum))[0] if cookie else None

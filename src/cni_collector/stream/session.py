@@ -27,16 +27,19 @@ from ..events import (
     NetnsFound,
     type_name,
 )
+from ..identity.cni import CniCalls
 from ..identity.mounts import MountWatch
+from ..identity.namespaces import Namespaces
 from ..kernel import tiers
 from ..kernel.hooks import EventTypes
 from ..kernel.libbpf import give_back
 from ..kernel.ring import Ring, reader
+from ..kernel.wire import CGROUP, LOST, STATE, STATE_EPOCH, STATE_READY, TYPES
 from ..version import VERSION
-from .decoder import CGROUP, LOST, STATE, STATE_EPOCH, STATE_READY, TYPES, Decoder
+from .decoder import Decoder
 from .snapshot import boot_id, place_of, take
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Version of the event format."""
 ATTRIBUTION: Final[EventTypes] = frozenset({NetnsCreate, NetnsDestroy, CniStart})
 """What has to be known, asked for or not, to say which pod a namespace is for."""
@@ -62,9 +65,10 @@ class Stats(msgspec.Struct, frozen=True):
     lost_by_type: dict[str, int] = {}
     lost_cgroup_paths: int = 0
     """Cgroup paths that found no room: their events were delivered without them."""
-    missed: int = 0
-    """Runs of hooks that the kernel skipped, and processes whose environment could not be read: at most so many facts
-    were not seen at all."""
+    skipped: int = 0
+    """Runs of BPF programs that the kernel skipped: at most so many facts were not seen at all."""
+    unreadable: int = 0
+    """Processes whose environment could not be read: at most so many CNI calls were not seen."""
 
 
 class Session:
@@ -94,15 +98,17 @@ class Session:
             self._attachment = tiers.attach(tier, wanted | ATTRIBUTION, ring_bytes)
             opened.callback(self._attachment.close)
             loaded = self._attachment.object
-            self._decoder = Decoder(self._forget_paths)
-            self._namespaces = self._decoder.namespaces
+            self._namespaces = Namespaces()
+            self._cni_calls = CniCalls(self._namespaces)
+            self._decoder = Decoder(self._namespaces, self._cni_calls, self._forget_paths)
             self._received: collections.Counter[type[Event]] = collections.Counter()
             self._state = opened.enter_context(mmap.mmap(loaded.map(".data.state").fd, mmap.PAGESIZE))
             lost = loaded.map("lost")
             self._lost_map = opened.enter_context(mmap.mmap(lost.fd, LOST.size * lost.max_entries, prot=mmap.PROT_READ))
             self._lost_raw = self._lost_map[:]
             self._lost_by_type = self._sum_lost()
-            self._missed = 0
+            self._skipped = 0
+            self._unreadable = 0
             self._next_look = 0.0
             ring = loaded.map("ring")
             decoder = self._decoder
@@ -158,7 +164,13 @@ class Session:
     def closing(self) -> CollectorStop:
         """The event that a stream ends with."""
         stats = self.stats()
-        return CollectorStop(_now(), events=stats.received, lost=stats.lost, missed=stats.missed or None)
+        return CollectorStop(
+            _now(),
+            events=stats.received,
+            lost=stats.lost,
+            skipped=stats.skipped or None,
+            unreadable=stats.unreadable or None,
+        )
 
     def fileno(self) -> int:
         """A descriptor that is readable when there is something to read, or nothing will come any more."""
@@ -210,15 +222,18 @@ class Session:
         self._lost_raw = self._lost_map[:]
         before, self._lost_by_type = self._lost_by_type, self._sum_lost()
         fresh = [now - then for now, then in zip(self._lost_by_type, before, strict=True)]
-        missed_before, self._missed = self._missed, self._attachment.missed() + self._decoder.calls.unread
+        skipped_before, self._skipped = self._skipped, self._attachment.skipped()
+        unreadable_before, self._unreadable = self._unreadable, self._cni_calls.unreadable
         self._next_look = time.monotonic() + LOOK
-        if not sum(fresh[CGROUP + 1 :]) and self._missed == missed_before:
+        skipped, unreadable = self._skipped - skipped_before, self._unreadable - unreadable_before
+        if not (sum(fresh[CGROUP + 1 :]) or skipped or unreadable):
             return None
         return Lost(
             _now(),
             count=sum(fresh[CGROUP + 1 :]),
             by_type=_by_name(fresh),
-            missed=self._missed - missed_before or None,
+            skipped=skipped or None,
+            unreadable=unreadable or None,
         )
 
     def _forget_paths(self) -> None:
@@ -233,7 +248,8 @@ class Session:
             received_by_type={type_name(kind): count for kind, count in self._received.items()},
             lost_by_type=_by_name(self._lost_by_type),
             lost_cgroup_paths=self._lost_by_type[CGROUP],
-            missed=self._missed,
+            skipped=self._skipped,
+            unreadable=self._unreadable,
         )
 
     def detach(self) -> None:

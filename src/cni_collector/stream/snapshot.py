@@ -8,14 +8,19 @@ import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from ..errors import AttachError
-from ..events import Event, Netns, NetnsFound, Pod
+from ..events import Netns, NetnsFound, Pod, Task
+from ..identity.cni import CniCalls
 from ..identity.cni_cache import cached_pods
 from ..identity.mounts import mounted
+from ..identity.namespaces import Namespaces
 from ..kernel.hooks import ALL
-from ..kernel.libbpf import Object
+from ..kernel.objects import Object
 from ..kernel.tiers import PROBE_RING, open_object
-from .decoder import CGROUP, CGROUP_RECORD, NETNS_RECORD, TASK_PLACE, TRACKED, Decoder
+from ..kernel.wire import CGROUP, CGROUP_RECORD, NETNS_RECORD, TASK_PLACE, TRACKED
+from .decoder import Decoder
 
 _INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC
 """Its inode number, PROC_PID_INIT_INO of linux/proc_ns.h."""
@@ -37,26 +42,18 @@ class Found(NamedTuple):
     netns: Netns
     userns: int
     members: int
-    member: Event | None
+    member: Task | None
     names: tuple[str, ...]
     pod: Pod | None
     pod_from: str | None
 
     def event(self, time: str) -> NetnsFound:
         """The event that reports it."""
-        task = self.member or NetnsFound(time)
         return NetnsFound(
             time,
             self.netns,
-            pid=task.pid,
-            tid=task.tid,
-            ppid=task.ppid,
-            uid=task.uid,
-            comm=task.comm,
+            **(msgspec.structs.asdict(self.member) if self.member else {}),
             userns=self.userns,
-            cgroup=task.cgroup,
-            container_id=task.container_id,
-            pod_uid=task.pod_uid,
             name=self.names[0] if self.names else None,
             pod=self.pod,
             members=self.members,
@@ -99,7 +96,7 @@ def take(loaded: Object, decoder: Decoder) -> list[Found]:
     return sorted(found, key=lambda one: one.netns.cookie)
 
 
-def _pod_of(members: list[Event], cached: set[Pod]) -> tuple[Pod | None, str | None]:
+def _pod_of(members: list[Task], cached: set[Pod]) -> tuple[Pod | None, str | None]:
     """The pod of a namespace, and how that is known; nothing where what is known does not agree."""
     uids = {task.pod_uid for task in members if task.pod_uid}
     if len(uids) > 1 or len(cached) > 1:
@@ -109,17 +106,19 @@ def _pod_of(members: list[Event], cached: set[Pod]) -> tuple[Pod | None, str | N
     return (Pod(uid=uids.pop()), "cgroup") if uids else (None, None)
 
 
-def _tasks(records: bytes, decoder: Decoder) -> dict[int, list[Event]]:
+def _tasks(records: bytes, decoder: Decoder) -> dict[int, list[Task]]:
     """The tasks that the iterator wrote, by the cookie of their namespace."""
-    tasks: dict[int, list[Event]] = {}
+    tasks: dict[int, list[Task]] = {}
     at = 0
     while at < len(records):
-        size = NETNS_RECORD.size
         if records[at] == CGROUP:
             size = CGROUP_RECORD.size + int.from_bytes(records[at + 2 : at + 4], sys.byteorder)
-        event = decoder.decode(records[at : at + size], 0, size)
-        if event and event.netns:
-            tasks.setdefault(event.netns.cookie, []).append(event)
+            decoder.decode(records, at, size)
+        else:
+            size = NETNS_RECORD.size
+            if found := decoder.member(records[at : at + size]):
+                cookie, task = found
+                tasks.setdefault(cookie, []).append(task)
         at += size
     return tasks
 
@@ -133,7 +132,8 @@ def existing() -> list[Found]:
     with contextlib.closing(open_object(["cni_host", "cni_snapshot"], ALL, PROBE_RING)) as loaded:
         loaded.load()
         loaded.program("cni_host").run()
-        return take(loaded, Decoder())
+        namespaces = Namespaces()
+        return take(loaded, Decoder(namespaces, CniCalls(namespaces)))
 
 
 def place_of(loaded: Object, tid: int) -> Netns | None:

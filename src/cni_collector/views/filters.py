@@ -1,11 +1,8 @@
-"""What `watch` leaves out."""
+"""Which events are shown."""
 
 from __future__ import annotations
 
-import re
 from typing import Final, NamedTuple
-
-import click
 
 from ..events import CniCall, CollectorStart, CollectorStop, Event, Lost
 
@@ -16,35 +13,18 @@ PodName = tuple[str | None, str]
 """The name of a pod, with its namespace or without."""
 
 
-def pod_names(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> frozenset[PodName]:
-    """The callback of `--pod`."""
-    names = []
-    for value in values:
-        namespace, slash, name = value.rpartition("/")
-        if not name or (slash and not namespace) or "/" in namespace:
-            raise click.BadParameter(f"{value!r} names no pod: write NAME or NAMESPACE/NAME")
-        names.append((namespace or None, name))
-    return frozenset(names)
-
-
-def container_prefixes(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """The callback of `--container`."""
-    for value in values:
-        if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]*", value):
-            raise click.BadParameter(f"{value!r} is not the beginning of a container's id")
-    return values
-
-
 class Filters(NamedTuple):
     """What was asked for. Each that is empty lets everything pass."""
 
-    pids: frozenset[int]
-    namespaces: frozenset[int]
-    pods: frozenset[PodName]
-    containers: tuple[str, ...]
+    pids: frozenset[int] = frozenset()
+    namespaces: frozenset[int] = frozenset()
+    """Cookies or inode numbers."""
+    pods: frozenset[PodName] = frozenset()
+    containers: tuple[str, ...] = ()
+    """What a container's id begins with."""
     types: frozenset[str] = frozenset()
 
-    def choose(self, event: Event) -> bool:
+    def matches(self, event: Event) -> bool:
         """Whether an event is asked for."""
         if isinstance(event, ALWAYS):
             return True

@@ -1,6 +1,6 @@
 """A receiver of OTLP over HTTP: a process that stores each request before it answers.
 
-python -m tests.destinations.receiver PORT FILE
+python -m tests.support.receiver PORT FILE
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
-from .running import Server, free_port
+from .exporting import Server, free_port
 
 _HEAD: Final = struct.Struct("<BI")
 """In the file ahead of each request: which kind it is, and how long."""

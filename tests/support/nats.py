@@ -15,9 +15,9 @@ import nats
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DiscardPolicy, StorageType, StreamConfig
 
-from ..support.actors import CLONE_NEWNET, setns
-from ..support.watch import PATIENCE
-from .running import Server, free_port
+from .actors import CLONE_NEWNET, setns
+from .exporting import Server, free_port
+from .watch import PATIENCE
 
 STREAM = "cni"
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from cni_collector import Event
 from cni_collector.events import CniCall
 
-from ..support.actors import (
+from .actors import (
     CLONE_NEWNET,
     NOBODY,
     Puppet,

@@ -9,8 +9,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from ..support.watch import PATIENCE
-from .running import Server, free_port
+from .exporting import Server, free_port
+from .watch import PATIENCE
 
 
 def get(url: str) -> str:

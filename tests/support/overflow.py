@@ -9,10 +9,10 @@ from pathlib import Path
 
 from cni_collector import Event, NetnsEnter, NetnsExit
 
-from ..support.recorder import LARGE, SEVERAL, Recorder, mark, several_marks
 from . import loads
 from .loads import Amount, Done
 from .outcome import Outcome, count, lost
+from .recorder import LARGE, SEVERAL, Recorder, mark, several_marks
 
 Trouble = Callable[[Recorder], contextlib.AbstractContextManager[None]]
 """What befalls the collector while the block is entered."""
@@ -44,7 +44,7 @@ def beside_a_witness(
         stops = victim.stop(), witness.stop()
     outcome = weigh(victim, witness, made)
     outcome.same("lost, in collector_stop", stops[0].lost, outcome.lost.total())
-    outcome.check(not stops[0].missed, f"{stops[0].missed} runs of hooks were missed")
+    outcome.check(not stops[0].skipped, f"{stops[0].skipped} runs of programs were skipped")
     return outcome
 
 

@@ -1,7 +1,7 @@
 """What everybody else pays: programs that have nothing to do with namespaces, beside a tracer and alone.
 
 In CPU time of these programs, which is what the tracer's hooks add to. It swings by some percent on a virtual machine;
-`make bench-others` counts instructions.
+`make bench-bystanders` counts instructions.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def rows(tracers: list[Tracer], repeats: int) -> list[Row]:
     """Measure untraced and traced in turns."""
     if platform.machine() != "x86_64":
         raise RuntimeError("the loops are written for x86-64")
-    with tempfile.TemporaryDirectory(prefix="others-") as directory, _works(Path(directory)) as works:
+    with tempfile.TemporaryDirectory(prefix="bystanders-") as directory, _works(Path(directory)) as works:
         alone: dict[str, list[float]] = {what: [] for what in works}
         beside: dict[str, dict[str, list[float]]] = {what: {one.name: [] for one in tracers} for what in works}
         for _ in range(repeats):

@@ -17,8 +17,8 @@ import msgspec
 
 from cni_collector import AnyEvent, Event
 
-from ..support.actors import execute, reap
-from ..support.watch import PATIENCE
+from .actors import execute, reap
+from .watch import PATIENCE
 
 
 def until(wanted: Callable[[], bool]) -> None:
@@ -31,11 +31,11 @@ def until(wanted: Callable[[], bool]) -> None:
 
 @contextlib.contextmanager
 def watch(
-    *options: str | Path, stdout: int | None = None, before: Sequence[str] = ()
+    *options: str | Path, stdout: int | None = None, before: Sequence[str] = (), command: str = "watch"
 ) -> Iterator[subprocess.Popen[str]]:
-    """`watch`, which ends in order."""
-    command = [*before, sys.executable, "-m", "cni_collector", "watch", *map(str, options)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=stdout, text=True) as process:
+    """`watch`, or another command that is stopped by SIGTERM, which ends in order."""
+    arguments = [*before, sys.executable, "-m", "cni_collector", command, *map(str, options)]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=stdout, text=True) as process:
         try:
             yield process
             process.terminate()

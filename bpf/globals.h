@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* What the programs remember, and what they share with Python. */
-#ifndef CNI_MAPS_H
-#define CNI_MAPS_H
+/*
+ * All that outlives the run of a program: what Python sets, what it reads, what the programs remember. A
+ * variable is zero until a program sets it.
+ */
+#ifndef CNI_GLOBALS_H
+#define CNI_GLOBALS_H
 
 /* Set before loading: a bit for each record type. The verifier removes the code of the others. */
 const volatile __u32 wanted_types = ~0U;
 
-/* Where the snapshot writes a path. */
-struct cgroup_record scratch;
-
 /* These keep what no map names in the object's BTF, for the layout test. */
 struct netns_record *keep_netns_record;
+struct cni_end_record *keep_cni_end_record;
 enum record_type keep_record_type;
 enum cause keep_cause;
+
+/* Shared with Python. */
 
 struct state state SEC(".data.state") = {};
 
@@ -37,6 +40,33 @@ struct {
 	__type(key, __u64);
 	__type(value, struct tracked);
 } tracked SEC(".maps");
+
+/* There was no room for a namespace: since then, one that is not tracked may have been told of. */
+static bool overflowed;
+
+/* Of the kernel's own. */
+
+/* Found once by cni_host. The host's netns never goes away, so its address is its identity. */
+static struct net *host_net;
+static const struct proc_ns_operations *net_ns_operations;
+
+/* The address of cleanup_net(), learnt from its first run instead of from kallsyms, which the machine may
+ * hide. */
+static void *cleanup_net;
+static __u64 cleanup_start; /* 0: it does not run */
+
+/* Of the snapshot. */
+
+/* Set when it begins: what was born before then, it finds. */
+static bool walked;
+
+/* Where it writes a path. */
+struct cgroup_record scratch;
+
+/* Nobody but the reader runs cni_where, so one is enough. */
+static struct task_place place;
+
+/* Of a task. */
 
 enum call {
 	CALL_NONE = 0,
@@ -75,12 +105,6 @@ struct cgroup_key {
 	__u32 epoch;
 };
 
-/* One of them, of the running kernel. */
-struct cgroup_at {
-	__u64 address;
-	struct cgroup_key key;
-};
-
 /* Cgroups whose path has been sent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -88,6 +112,41 @@ struct {
 	__type(key, struct cgroup_key);
 	__type(value, __u8);
 } told SEC(".maps");
+
+/* Of CNI calls. */
+
+/* A process that is a CNI call. */
+struct plugin {
+	__u64 began;
+	__u64 started; /* as its id may have been another's before */
+	__u64 unsure; /* not 0: its environment could not be read, so it may be none */
+};
+
+/*
+ * By process id. Task storage will not do: where a thread that is not the first executes a program, it goes
+ * on as the process, and the first one's storage is gone.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, struct plugin);
+} plugins SEC(".maps");
+
+#define CHUNK 1024 /* bytes of an environment that are looked at in one go */
+
+struct space {
+	char chunk[CHUNK];
+	struct cni_start_record record;
+};
+
+/* Where cni_exec works: too much for its stack. No two runs of a program share a CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct space);
+} spaces SEC(".maps");
 
 static __always_inline bool wanted(__u32 type)
 {

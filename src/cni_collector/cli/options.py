@@ -1,0 +1,171 @@
+"""Options that several commands share, and what becomes of their values."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import click
+
+from ..events import NetnsCreateFailed, NetnsEnterFailed, type_name
+from ..kernel.hooks import ALL, CNI_EVENTS
+from ..views.filters import Filters, PodName
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+TYPES: Final = sorted(map(type_name, ALL))
+_FAILED: Final = frozenset(map(type_name, (NetnsCreateFailed, NetnsEnterFailed)))
+_CNI: Final = frozenset(map(type_name, CNI_EVENTS))
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def grouped(name: str, kind: type[Any], options: Sequence[Callable[..., Any]]) -> Callable[[Command], Command]:
+    """Gives a command options that reach it together, as one argument.
+
+    Args:
+        name: of the argument.
+        kind: a dataclass with a field for each option.
+        options: click's, in the order in which `--help` shows them.
+    """
+
+    def decorate(function: Command) -> Command:
+        @functools.wraps(function)
+        def command(*arguments: Any, **values: Any) -> Any:
+            values[name] = kind(**{field.name: values.pop(field.name) for field in dataclasses.fields(kind)})
+            return function(*arguments, **values)
+
+        for option in reversed(options):
+            command = option(command)
+        return command  # type: ignore[return-value]
+
+    return decorate
+
+
+def _pod_names(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> frozenset[PodName]:
+    names = []
+    for value in values:
+        namespace, slash, name = value.rpartition("/")
+        if not name or (slash and not namespace) or "/" in namespace:
+            raise click.BadParameter(f"{value!r} is not the name of a pod; use NAME or NAMESPACE/NAME")
+        names.append((namespace or None, name))
+    return frozenset(names)
+
+
+def _container_prefixes(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]*", value):
+            raise click.BadParameter(f"{value!r} is not the beginning of a container's id")
+    return values
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Which events a command is to show, and when it ends."""
+
+    types: tuple[str, ...]
+    pid: tuple[int, ...]
+    netns: tuple[int, ...]
+    pods: frozenset[PodName]
+    containers: tuple[str, ...]
+    cni: bool
+    failed: bool | None
+    duration: float | None
+    count: int | None
+
+    def wanted_types(self) -> frozenset[str]:
+        """The types of event that can be shown.
+
+        Raises:
+            click.UsageError: there is none.
+        """
+        wanted = frozenset(self.types or TYPES)
+        if self.failed is not None:
+            wanted = wanted & _FAILED if self.failed else wanted - _FAILED
+        if self.cni:
+            wanted &= _CNI
+        if not wanted:
+            raise click.UsageError(
+                f"nothing can match --type, --failed/--no-failed and --cni together: --failed covers "
+                f"{', '.join(sorted(_FAILED))}; --cni covers {', '.join(sorted(_CNI))}"
+            )
+        return wanted
+
+    def filters(self, types: frozenset[str] = frozenset()) -> Filters:
+        """The filters.
+
+        Args:
+            types: of event that are to pass; all, if empty.
+        """
+        return Filters(frozenset(self.pid), frozenset(self.netns), self.pods, self.containers, types)
+
+
+selection = grouped(
+    "selection",
+    Selection,
+    [
+        click.option(
+            "--type",
+            "types",
+            type=click.Choice(TYPES),
+            multiple=True,
+            help="Only events of this type; may be repeated.",
+        ),
+        click.option(
+            "--pid", type=click.IntRange(min=1), multiple=True, help="Only events by this process; may be repeated."
+        ),
+        click.option(
+            "--netns",
+            type=click.IntRange(min=1),
+            multiple=True,
+            help="Only events about this namespace, by cookie or inode number; may be repeated.",
+        ),
+        click.option(
+            "--pod",
+            "pods",
+            callback=_pod_names,
+            metavar="[NAMESPACE/]NAME",
+            multiple=True,
+            help="Only events about this pod's namespace, and its CNI calls; may be repeated.",
+        ),
+        click.option(
+            "--container",
+            "containers",
+            callback=_container_prefixes,
+            metavar="ID-PREFIX",
+            multiple=True,
+            help="Only events by tasks of the container whose id begins so, or CNI calls for it; may be repeated.",
+        ),
+        click.option("--cni", is_flag=True, help="Only CNI calls."),
+        click.option(
+            "--failed/--no-failed",
+            default=None,
+            help="Only failures: refused setns, unshare and clone; or everything else. Default: all events.",
+        ),
+        click.option(
+            "--duration", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Stop after this time."
+        ),
+        click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N events."),
+    ],
+)
+"""The options of `Selection`."""
+
+
+def moment(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """The callback of `--since`: the time as events have it."""
+    if value is None:
+        return None
+    if ago := re.fullmatch("([0-9]+)([smhd])", value):
+        try:
+            then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        except OverflowError:
+            raise click.BadParameter(f"{value!r} is before the first year") from None
+    else:
+        try:
+            then = datetime.datetime.fromisoformat(value).astimezone(datetime.UTC)
+        except (ValueError, OverflowError):
+            raise click.BadParameter(f"{value!r} is not a time; use 10m, 2h or 2026-01-31T12:00:00Z") from None
+    return then.strftime("%Y-%m-%dT%H:%M:%S.%f000Z")

@@ -1,0 +1,114 @@
+"""From a source of events to stdout, until it ends, a signal comes or enough was shown."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import click
+
+from ..events import Event
+from ..views.filters import ALWAYS, Filters, first
+from ..views.lines import JsonLines, Lines, TableLines
+
+
+class Stream(Protocol):
+    """A running collector, or a recording."""
+
+    def batches(self) -> Iterator[list[Event]]:
+        """The events, in lists."""
+
+    def stop(self) -> None:
+        """Ends `batches` soon. Safe in a signal handler, and from any thread."""
+
+
+def lines_for(output: str | None, *, nodes: bool = False) -> Lines:
+    """The form in which events are written to stdout.
+
+    Args:
+        output: `table` or `json`; None: a table on a terminal, JSON lines otherwise.
+        nodes: whether they are of several nodes.
+    """
+    if output == "json" or (output is None and not sys.stdout.isatty()):
+        return JsonLines()
+    return TableLines(nodes=nodes)
+
+
+@contextlib.contextmanager
+def stopped_by_signals(stream: Stream, duration: float | None) -> Iterator[None]:
+    """SIGINT, SIGTERM and the end of the duration stop the stream, by a thread that is woken by them.
+
+    A handler alone will not do: where the signal comes just before this thread goes to sleep, so does its handler.
+    """
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+
+    def wait() -> None:
+        while os.read(woken, 64):
+            stream.stop()
+
+    waiter = threading.Thread(target=wait, name="signals", daemon=True)
+    waiter.start()
+    before = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, lambda _signal, _frame: stream.stop())
+    if duration:
+        signal.setitimer(signal.ITIMER_REAL, duration)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(wake)
+        waiter.join()
+        os.close(woken)
+
+
+def write(
+    stream: Stream,
+    filters: Filters,
+    lines: Lines | None,
+    count: int | None = None,
+    feed: Callable[[list[Event], list[Event]], None] = lambda _everything, _matching: None,
+) -> None:
+    """Writes events to stdout until the stream ends.
+
+    Args:
+        stream: where they come from.
+        filters: which are shown.
+        lines: their form; None: nothing is written.
+        count: how many are shown before the stream is stopped.
+        feed: is offered each batch: all of it, and what matches the filters.
+    """
+    try:
+        if lines:
+            _put(lines.header)
+        left = count
+        for everything in stream.batches():
+            batch = list(filter(filters.matches, everything)) if any(filters) else everything
+            if left is not None:
+                batch = first(batch, left)
+                left -= sum(not isinstance(event, ALWAYS) for event in batch)
+                if not left:
+                    stream.stop()
+            feed(everything, batch)
+            if batch and lines:
+                _put(lines.form(batch))
+    except BrokenPipeError:
+        pass  # the reader of our stdout has gone: an end, not a failure
+
+
+def say(what: str) -> None:
+    """A sentence on stderr."""
+    click.echo(f"cni-collector: {what}", err=True)
+
+
+def _put(text: bytes) -> None:
+    """Writes all of it, however often a signal cuts a write short. (Buffered writers lose a part of it then.)"""
+    rest = memoryview(text)
+    while rest:
+        rest = rest[os.write(sys.stdout.fileno(), rest) :]

@@ -1,0 +1,62 @@
+"""The bytes that come from the kernel side: Python's half of bpf/record.h, which says what each field means."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from ..events import (
+    CniEnd,
+    CniStart,
+    Event,
+    NetnsCreate,
+    NetnsCreateFailed,
+    NetnsDestroy,
+    NetnsEnter,
+    NetnsEnterFailed,
+    NetnsExit,
+    NetnsFound,
+)
+
+TYPES: Final[tuple[type[Event] | None, ...]] = (
+    None,  # a cgroup's path: no event
+    NetnsCreate,
+    NetnsEnter,
+    NetnsExit,
+    NetnsDestroy,
+    NetnsCreateFailed,
+    NetnsEnterFailed,
+    NetnsFound,
+    CniStart,
+    CniEnd,
+)
+"""`enum record_type`: the class of event for each type of record."""
+
+CGROUP, CREATE, ENTER, EXIT, DESTROY, CREATE_FAILED, ENTER_FAILED, FOUND, CNI_START, CNI_END = range(len(TYPES))
+"""The same by name; the first byte of each record."""
+CAUSES: Final = (None, "unshare", "clone", "setns", "exit")
+"""`enum cause`."""
+
+_TASK: Final = "IIII12s16s"
+"""`struct task`; `cgroup` and `hierarchy` are read as one key of 12 bytes."""
+NETNS_RECORD: Final = struct.Struct(f"=BBHIQQQII{_TASK}IQQ")
+"""`struct netns_record`."""
+SLOT: Final = struct.Struct(f"=I4x{NETNS_RECORD.format[1:]}")
+"""A `struct netns_record` as it lies in the ring: the length out of the ring's header, then its fields."""
+CNI_START_RECORD: Final = struct.Struct(f"=BBHIQQQ{_TASK}")
+"""`struct cni_start_record` up to its text."""
+CNI_END_RECORD: Final = struct.Struct(f"=BBH{_TASK}QQQ")
+"""`struct cni_end_record`."""
+CGROUP_RECORD: Final = struct.Struct("=BBH4s8s")
+"""`struct cgroup_record` up to its names; `hierarchy` and `id` are read as bytes, being parts of a key."""
+LOST: Final = struct.Struct(f"={len(TYPES)}Q")
+"""`struct lost`."""
+STATE: Final = struct.Struct("=QIII")
+"""`struct state` without its padding."""
+STATE_EPOCH: Final = 12
+STATE_READY: Final = 16
+"""Offsets of the two fields of `struct state` that Python writes."""
+TRACKED: Final = struct.Struct("=QQIIQ")
+"""`struct tracked`."""
+TASK_PLACE: Final = struct.Struct("=QII")
+"""`struct task_place`."""
