@@ -30,6 +30,13 @@ def test_the_readme_shows_a_kernel_of_debians() -> None:
     assert all(re.search(r"\+deb[0-9]+-(amd64|arm64)$", release) for release in shown)
 
 
+def test_the_readme_says_what_make_test_installs() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    [recipe] = re.findall(r"^packages-test:.*\n\ttools/packages ((?:.*\\\n)*.*)\n", makefile, re.MULTILINE)
+    [said] = re.findall(r"`make test` installs, by apt-get, what is missing of (.*?);", "\n".join(README), re.DOTALL)
+    assert set(re.findall(r"[\w-]+", said)) - {"and"} == set(recipe.replace("\\", "").split())
+
+
 def test_the_changelog_has_this_version_and_what_comes() -> None:
     versions = re.findall(r"^## \[(.+?)\](?: - [0-9]{4}-[0-9]{2}-[0-9]{2})?$", CHANGELOG, re.MULTILINE)
     assert versions[:2] == ["Unreleased", VERSION]
