@@ -6,13 +6,13 @@ import collections
 import mmap
 import threading
 import time
-from collections.abc import AsyncGenerator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from types import TracebackType
 from typing import Final, Self
 
 from .errors import ClosedError, CollectorError
-from .events import Event, type_name
-from .kernel.hooks import ALL
+from .events import CollectorStart, CollectorStop, Event, Lost, type_name
+from .kernel.hooks import ALL, TIERS, EventTypes
 from .stream.session import Session, Stats
 
 RING_BYTES: Final = 4 << 20
@@ -20,51 +20,68 @@ RING_BYTES: Final = 4 << 20
 COALESCE: Final = 0.005
 """Default pause between the first event's wake-up and the reading, in seconds."""
 
+_LARGEST_RING: Final = 1 << 31
+"""The largest power of two that fits into `max_entries` of a BPF map, 32 bits."""
+_BY_NAME: Final = {type_name(kind): kind for kind in sorted(ALL, key=type_name)}
+_IN_EVERY_STREAM: Final = ", ".join(type_name(kind) for kind in (CollectorStart, Lost, CollectorStop))
+
 
 class Collector:
     """Reports what happens to network namespaces on this machine.
 
-    Usable as a context manager: attached once the block is entered, stopped when it is left.
+    Usable as a context manager, with `with` and `async with`: attached once the block is entered, stopped when it is
+    left. `async with` attaches and detaches in a thread, so the event loop goes on meanwhile. Where it is cancelled, it
+    ends what it has begun first: nothing stays attached.
 
     Args:
         name: how the collector is called in logs and errors.
-        types: the types of event to report, as in `Event.type`; all by default. The kernel does no work for others.
-        tier: which set of hooks to use; the best that works by default.
-        ring_bytes: size of the kernel's ring buffer: a power of two, at least the size of a page.
+        types: the types of event to report, as classes or as in `Event.type`: `[NetnsCreate, "netns_exit"]`; all by
+            default. The kernel does no work for others.
+        tier: which set of hooks to use: `fentry`, `kprobe` or `tracepoint`; the best that works by default.
+        ring_bytes: size of the kernel's ring buffer: a power of two, from the size of a page to 2 GiB.
         coalesce: seconds to let events gather after the first one wakes the reader; 0 reads at once.
         node: how the machine is called in `collector_start`; by its host name by default.
 
     Raises:
-        ValueError: a type, size or time that makes no sense.
+        ValueError: an argument that makes no sense, of whatever kind.
     """
 
     def __init__(
         self,
         name: str = "cni",
         *,
-        types: Collection[str] | None = None,
+        types: Collection[str | type[Event]] | None = None,
         tier: str | None = None,
         ring_bytes: int = RING_BYTES,
         coalesce: float = COALESCE,
         node: str | None = None,
     ) -> None:
-        known = {type_name(kind): kind for kind in ALL}
-        if unknown := set(types or ()) - set(known):
-            raise ValueError(f"unknown event types {sorted(unknown)}: choose from {sorted(known)}")
-        if ring_bytes < mmap.PAGESIZE or ring_bytes & (ring_bytes - 1):
-            raise ValueError(f"ring_bytes must be a power of two of at least {mmap.PAGESIZE}, not {ring_bytes}")
-        if not 0 <= coalesce <= 60:
-            raise ValueError(f"coalesce must be between 0 and 60 seconds, not {coalesce}")
+        if not isinstance(name, str):
+            raise ValueError(f'name must be text, not {name!r}: write Collector("cni")')
+        if tier is not None and (not isinstance(tier, str) or tier not in TIERS):
+            raise ValueError(f"there is no tier {tier!r}: choose one of {', '.join(TIERS)}, or None for the best here")
+        if not _is_ring_size(ring_bytes):
+            raise ValueError(
+                f"ring_bytes must be a power of two of at least {mmap.PAGESIZE} and at most {_LARGEST_RING}, "
+                f"not {ring_bytes!r}"
+            )
+        if not isinstance(coalesce, int | float) or not 0 <= coalesce <= 60:
+            raise ValueError(f"coalesce must be between 0 and 60 seconds, not {coalesce!r}")
+        if node is not None and not isinstance(node, str):
+            raise ValueError(f"node must be text, or None for the host name, not {node!r}")
         self.name = name
-        self._wanted = frozenset(known[kind] for kind in (known if types is None else types))
+        self._wanted = ALL if types is None else _chosen(types)
         self._tier = tier
         self._ring_bytes = ring_bytes
         self._coalesce = coalesce
         self._node = node
-        self._lock = threading.RLock()  # reentrant: stop() may be called by a signal handler
+        # Both are reentrant, because stop() may be called by a signal handler.
+        self._starting = threading.RLock()
+        self._lock = threading.RLock()
         self._session: Session | None = None
         self._stopping = False
-        self._reading = False
+        self._reader: _Reader | None = None
+        self._busy = False  # the session is being read, or waited for: then it stays open, and nobody else may read
         self._error: Exception | None = None
         self._pending: collections.deque[list[Event]] = collections.deque()
         self._stats = Stats()
@@ -77,28 +94,30 @@ class Collector:
             PrivilegeError: the process may not.
             CollectorError: any other reason; also a second start.
         """
-        with self._lock:
-            if self._session or self._stopping:
+        with self._starting:
+            if self._session:
                 raise CollectorError(f"collector {self.name!r} was started already: make a new one")
             try:
-                self._session = Session(self._wanted, self._tier, self._ring_bytes, self._node)
+                session = Session(self._wanted, self._tier, self._ring_bytes, self._node)
             except OSError as error:
                 where = f": {error.filename}" if error.filename else ""
                 raise CollectorError(f"cannot start collecting: {error.strerror or error}{where}") from error
-            self._pending.append(self._session.opening)
+            self._pending.append(session.opening)
+            self._session = session
 
     def stop(self) -> None:
         """Detaches from the kernel. Iteration goes on until what was reported is read, then ends.
 
         May be called from any thread, from a signal handler, and more than once.
         """
-        with self._lock:
+        with self._starting:  # a start that is under way in another thread ends first
             session = self._session
-            if not session or self._stopping:
-                return
-            self._stopping = True
-            session.detach()
-            if not self._reading:
+        if not session or session.closed:
+            return
+        self._stopping = True
+        session.detach()  # takes a while, in which others may read: so without the lock
+        with self._lock:
+            if not self._busy:
                 self._finish(session)
 
     def __enter__(self) -> Self:
@@ -110,57 +129,41 @@ class Collector:
     ) -> None:
         self.stop()
 
+    async def __aenter__(self) -> Self:
+        import asyncio
+
+        try:
+            await _in_a_thread(self.start)
+        except asyncio.CancelledError:
+            await _in_a_thread(self.stop)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await _in_a_thread(self.stop)
+
     def events(self) -> EventStream:
         """All events, one by one, for `for` and for `async for`. Ends when the collector is stopped.
 
+        One loop at a time. A loop may be left at any event, and the next one goes on with the event after it; the one
+        that was left cannot be taken up again then.
+
         Raises (when iterated):
             ClosedError: the collector was not started.
-            CollectorError: reading failed, or is already going on elsewhere.
+            CollectorError: reading failed; another loop is waiting for events, or took over from this one.
         """
         return EventStream(self)
 
     def batches(self) -> Iterator[list[Event]]:
         """All events, in lists as they were read: what `events` is made of. No list is empty.
 
-        Raises:
+        Raises (when iterated):
             ClosedError: the collector was not started.
-            CollectorError: reading failed, or is already going on elsewhere.
+            CollectorError: reading failed; another loop is waiting for events, or took over from this one.
         """
-        session = self._begin()
-        try:
-            while (batch := self._next(session)) is not None:
-                if batch:
-                    yield batch
-                    if self._more(session):
-                        continue
-                else:  # nothing has come during a whole pause
-                    session.wait()
-                time.sleep(self._coalesce)
-        finally:
-            self._end(session)
-
-    async def _batches(self) -> AsyncGenerator[list[Event], None]:
-        """The same on an event loop."""
-        import asyncio  # here, because importing it takes as long as all the rest
-
-        session = self._begin()
-        loop = asyncio.get_running_loop()
-        try:
-            while (batch := self._next(session)) is not None:
-                if batch:
-                    yield batch
-                    if self._more(session):
-                        continue
-                else:
-                    ready = asyncio.Event()
-                    loop.add_reader(session.fileno(), ready.set)
-                    try:
-                        await ready.wait()
-                    finally:
-                        loop.remove_reader(session.fileno())
-                await asyncio.sleep(self._coalesce)
-        finally:
-            self._end(session)
+        return self._batches(_Reader(by_event=False))
 
     @property
     def stats(self) -> Stats:
@@ -186,50 +189,121 @@ class Collector:
                 raise ClosedError(f"collector {self.name!r} is not running")
             return self._session.fileno()
 
-    def _begin(self) -> Session:
+    def _batches(self, reader: _Reader) -> Iterator[list[Event]]:
+        while (batch := self._next(reader)) is not None:
+            if batch:
+                yield batch
+                if reader.session and self._more(reader.session):
+                    continue
+            session = self._begin(reader)
+            try:
+                if not batch and not session.closed:  # nothing has come during a whole pause
+                    session.wait()
+                time.sleep(self._coalesce)
+            finally:
+                self._end(session)
+
+    async def _fetch(self, reader: _AsyncEvents) -> bool:
+        """Has `reader.rest` give the next batch, once there is one; False at the end.
+
+        It may be cancelled wherever it waits: nothing has been read then, and the next time it does not wait as long.
+        """
+        import asyncio  # here, because importing it takes as long as all the rest
+
+        session = self._begin(reader)
+        try:
+            if reader.gave:
+                reader.gave = False
+                await asyncio.sleep(0 if self._more(session) else self._coalesce)  # others get their turn anyway
+            while True:
+                with self._lock:
+                    batch = self._take(session)
+                if batch is None:
+                    return False
+                if batch:
+                    reader.rest = iter(batch)
+                    reader.gave = True
+                    return True
+                loop, ready = asyncio.get_running_loop(), asyncio.Event()
+                loop.add_reader(session.fileno(), ready.set)
+                try:
+                    await ready.wait()
+                finally:
+                    loop.remove_reader(session.fileno())
+                await asyncio.sleep(self._coalesce)
+        finally:
+            self._end(session)
+
+    def _next(self, reader: _Reader) -> list[Event] | None:
+        """The next batch for this reader; an empty one where it is time to wait, None at the end."""
         with self._lock:
-            if not self._session:
-                raise ClosedError(f"collector {self.name!r} was not started: call start() or use it in a with block")
-            if self._reading:
-                raise CollectorError(f"collector {self.name!r} is being read already: one reader at a time")
-            self._reading = True
-            return self._session
+            session = reader.session
+            if not session or self._reader is not reader or self._busy:
+                session = self._admit(reader)
+            batch = self._take(session)
+            if batch and reader.by_event:
+                reader.rest = iter(batch)
+            if session.detached:  # meanwhile: it may be that this reader does not come again
+                self._finish(session)
+            return batch
+
+    def _begin(self, reader: _Reader) -> Session:
+        """From here to `_end` nobody else may read or close the session."""
+        with self._lock:
+            session = self._admit(reader)
+            self._busy = True
+            return session
 
     def _end(self, session: Session) -> None:
         with self._lock:
-            self._reading = False
-            if self._stopping and not session.closed:
+            self._busy = False
+            if session.detached:
                 self._finish(session)
 
-    def _next(self, session: Session) -> list[Event] | None:
-        """The next batch; an empty one where it is time to wait, None at the end."""
-        with self._lock:
-            if self._stopping and not session.closed:
-                self._finish(session)
-            if self._pending:
-                return self._pending.popleft()
-            if self._error:
-                raise self._error
-            if session.closed:
-                return None
-            try:
-                return session.read()
-            except Exception as error:
-                self._fail(session, error)
-                raise
+    def _admit(self, reader: _Reader) -> Session:
+        """The session, if this reader may have it: one that is new takes over from the one before it."""
+        session, last = self._session, self._reader
+        if not session:
+            raise ClosedError(f"collector {self.name!r} was not started: call start() or use it in a with block")
+        if last is not reader and reader.session:
+            raise CollectorError(f"collector {self.name!r} has one reader at a time: another loop took over")
+        if self._busy:
+            raise CollectorError(f"collector {self.name!r} is being read already: one reader at a time")
+        if last is not reader:
+            if last and (rest := list(last.rest)):
+                self._pending.appendleft(rest)
+            self._reader = reader
+            reader.session = session
+        return session
+
+    def _take(self, session: Session) -> list[Event] | None:
+        """The next batch, under the lock; an empty one where it is time to wait, None at the end."""
+        if session.detached:
+            self._finish(session)
+        if self._pending:
+            return self._pending.popleft()
+        if self._error:
+            raise self._error
+        if session.closed:
+            return None
+        busy, self._busy = self._busy, True  # for a signal handler that stops: it must not read in between
+        try:
+            return session.read()
+        except Exception as error:
+            self._fail(session, error)
+            raise
+        finally:
+            self._busy = busy
 
     def _more(self, session: Session) -> bool:
         """Whether to go on without a pause."""
-        return bool(self._pending) or self._stopping or session.more
-
-    def _put_back(self, events: list[Event]) -> None:
-        """Keeps what a reader has left of a batch, for the next one."""
-        if events:
-            with self._lock:
-                self._pending.appendleft(events)
+        return session.more or session.detached
 
     def _finish(self, session: Session) -> None:
         """Reads what is left, so that nothing need stay open for whoever comes to fetch it."""
+        if session.closed:
+            return
+        busy, self._busy = self._busy, True
         try:
             while batch := session.read():
                 self._pending.append(batch)
@@ -238,6 +312,8 @@ class Collector:
             session.close()
         except Exception as error:
             self._fail(session, error)
+        finally:
+            self._busy = busy
 
     def _fail(self, session: Session, error: Exception) -> None:
         self._error = error
@@ -246,29 +322,96 @@ class Collector:
         session.close()
 
 
+class _Reader:
+    """One loop over a collector's events.
+
+    Attributes:
+        by_event: it gives events one by one, out of `rest`.
+        rest: what it has not given yet of a batch; a loop that takes over empties it.
+        session: what it reads from, once it has asked for events.
+    """
+
+    def __init__(self, by_event: bool) -> None:
+        self.by_event = by_event
+        self.rest: Iterator[Event] = iter(())
+        self.session: Session | None = None
+
+
 class EventStream:
-    """Events one by one, for `for` and for `async for`."""
+    """Events one by one, for `for` and for `async for`: what `Collector.events` gives."""
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
 
     def __iter__(self) -> Iterator[Event]:
-        for batch in self._collector.batches():
-            events = iter(batch)
-            try:
-                yield from events
-            finally:
-                self._collector._put_back(list(events))
+        reader = _Reader(by_event=True)
+        for _ in self._collector._batches(reader):
+            yield from reader.rest
 
-    async def __aiter__(self) -> AsyncGenerator[Event, None]:
-        batches = self._collector._batches()
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return _AsyncEvents(self._collector)
+
+
+class _AsyncEvents(_Reader):
+    """One `async for`.
+
+    No generator: an event loop ends those some time after a `break`, and a wait that is cancelled would end it at once.
+
+    Attributes:
+        gave: it has given a batch, and not paused since.
+    """
+
+    def __init__(self, collector: Collector) -> None:
+        super().__init__(by_event=True)
+        self._collector = collector
+        self.gave = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while True:
+            for event in self.rest:
+                return event
+            if not await self._collector._fetch(self):
+                raise StopAsyncIteration
+
+
+def _chosen(types: Collection[str | type[Event]]) -> EventTypes:
+    """The classes of these types, given as classes or by name."""
+    if isinstance(types, str | bytes | type):
+        example = types.__name__ if isinstance(types, type) else repr(types)
+        raise ValueError(f"types must be a list, not {example} alone: write types=[{example}]")
+    try:
+        asked_for = list(types)
+    except TypeError:
+        raise ValueError(f'types must be a list, not {types!r}: write types=["netns_create"]') from None
+    choice = f"choose from {', '.join(_BY_NAME)}"
+    if not asked_for:
+        raise ValueError(f"types is empty, so nothing would be reported: {choice}, or leave it out for all")
+    kinds = [_BY_NAME.get(kind) if isinstance(kind, str) else kind for kind in asked_for]
+    unknown = [asked for asked, kind in zip(asked_for, kinds, strict=True) if kind not in _BY_NAME.values()]
+    if unknown:
+        names = ", ".join(one.__name__ if isinstance(one, type) else repr(one) for one in unknown)
+        raise ValueError(f"unknown event types {names}: {choice}; {_IN_EVERY_STREAM} are in every stream")
+    return frozenset(filter(None, kinds))
+
+
+def _is_ring_size(size: object) -> bool:
+    return isinstance(size, int) and mmap.PAGESIZE <= size <= _LARGEST_RING and not size & (size - 1)
+
+
+async def _in_a_thread(work: Callable[[], None]) -> None:
+    """Runs it in a thread, to its end also where this is cancelled: the cancellation comes after it."""
+    import asyncio
+
+    done = asyncio.get_running_loop().run_in_executor(None, work)
+    cancelled: asyncio.CancelledError | None = None
+    while not done.done():
         try:
-            async for batch in batches:
-                events = iter(batch)
-                try:
-                    for event in events:
-                        yield event
-                finally:
-                    self._collector._put_back(list(events))
-        finally:
-            await batches.aclose()
+            await asyncio.wait([done])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        raise cancelled from done.exception()
+    done.result()

@@ -76,6 +76,24 @@ def test_stop_from_another_thread_ends_iteration_after_the_drain() -> None:
     assert not collector.healthy
 
 
+def test_stop_from_several_threads_at_once_returns_when_all_is_detached() -> None:
+    collector = Collector(tier=TIER, types=["netns_enter_failed"])
+    collector.start()
+    assert refused(lambda: setns(-1, CLONE_NEWNET))
+
+    def stop() -> None:
+        collector.stop()
+        assert refused(lambda: setns(-1, CLONE_NEWNET))
+
+    stopping = [threading.Thread(target=stop) for _ in range(4)]
+    for thread in stopping:
+        thread.start()
+    for thread in stopping:
+        thread.join(PATIENCE)
+    seen = [event for event in collector.events() if event.pid == os.getpid()]
+    assert [event.tid for event in seen] == [threading.get_native_id()]
+
+
 def test_starting_twice_is_an_error() -> None:
     with Collector(tier=TIER) as collector:
         assert collector.healthy

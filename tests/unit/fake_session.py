@@ -21,12 +21,15 @@ class FakeSession:
     Attributes:
         script: what each reading gives: a batch, an error to raise, or a function that gives the batch.
         start_error: raised in place of attaching.
+        attaching, detaching: called first, so that these can take as long as a test wants.
         waited: set once somebody waits, or polls the descriptor.
     """
 
     def __init__(self) -> None:
         self.script: collections.deque[list[Event] | Exception | Callable[[], list[Event]]] = collections.deque()
         self.start_error: Exception | None = None
+        self.attaching: Callable[[], object] = lambda: None
+        self.detaching: Callable[[], object] = lambda: None
         self.waited = threading.Event()
         self.arguments: tuple[Any, ...] = ()
         self.detached = 0
@@ -39,6 +42,7 @@ class FakeSession:
     def start(self, *arguments: Any) -> FakeSession:
         """In place of the class."""
         self.arguments = arguments
+        self.attaching()
         if self.start_error:
             raise self.start_error
         return self
@@ -78,14 +82,17 @@ class FakeSession:
         return Stats(received=self._received)
 
     def fileno(self) -> int:
+        assert not self.closed
         self.waited.set()
         return self._bell
 
     def wait(self) -> None:
+        assert not self.closed
         self.waited.set()
         select.select([self._bell], [], [])
 
     def detach(self) -> None:
+        self.detaching()
         self.detached += 1
         os.write(self._ringer, b"!")
 

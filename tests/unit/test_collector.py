@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import mmap
+import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +16,16 @@ import pytest
 from cni_collector import Collector
 from cni_collector.collector import RING_BYTES
 from cni_collector.errors import ClosedError, CollectorError, LayoutError, UnsupportedError
-from cni_collector.events import CollectorStart, CollectorStop, Event, NetnsCreate, NetnsDestroy
+from cni_collector.events import (
+    CniCall,
+    CollectorStart,
+    CollectorStop,
+    Event,
+    Lost,
+    NetnsCreate,
+    NetnsDestroy,
+    NetnsExit,
+)
 from cni_collector.kernel.hooks import ALL
 
 from ..support.made import made
@@ -59,25 +70,84 @@ class Reader(threading.Thread):
         return self.seen
 
 
+CHOICE = "choose from cni_end, cni_start, netns_create, .*, netns_found"
+ALWAYS = "; collector_start, lost, collector_stop are in every stream$"
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("types", "told"),
     [
-        {"types": ["netns_create", "netns_lost"]},
-        {"types": "netns_create"},
-        {"types": ["collector_start"]},
-        {"ring_bytes": 0},
-        {"ring_bytes": -mmap.PAGESIZE},
-        {"ring_bytes": mmap.PAGESIZE // 2},
-        {"ring_bytes": 3 * mmap.PAGESIZE},
-        {"coalesce": -0.001},
-        {"coalesce": 61},
-        {"coalesce": float("nan")},
+        (["netns_create", "netns_lost"], f"unknown event types 'netns_lost': {CHOICE}{ALWAYS}"),
+        (["collector_start"], f"unknown event types 'collector_start': {CHOICE}{ALWAYS}"),
+        ([NetnsCreate, Lost, CollectorStart], f"unknown event types Lost, CollectorStart: {CHOICE}{ALWAYS}"),
+        ([Event, CniCall, int], f"unknown event types Event, CniCall, int: {CHOICE}{ALWAYS}"),
+        ([7, None, ["netns_create"]], rf"unknown event types 7, None, \['netns_create'\]: {CHOICE}{ALWAYS}"),
+        ([made(NetnsCreate, "1")], rf"unknown event types NetnsCreate\(.*\): {CHOICE}{ALWAYS}"),
+        ("netns_create", r"types must be a list, not 'netns_create' alone: write types=\['netns_create'\]$"),
+        (b"netns_create", "types must be a list, not b'netns_create' alone"),
+        ("", "types must be a list, not '' alone"),
+        (NetnsCreate, r"types must be a list, not NetnsCreate alone: write types=\[NetnsCreate\]$"),
+        (7, r'types must be a list, not 7: write types=\["netns_create"\]$'),
+        ([], f"types is empty, so nothing would be reported: {CHOICE}, or leave it out for all$"),
+        (frozenset(), "types is empty"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
-    (name,) = options
-    with pytest.raises(ValueError, match=name if name != "types" else "unknown event types"):
-        Collector(**options)
+def test_types_that_make_no_sense_are_refused(types: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=f"^{told}"):
+        Collector(types=types)
+
+
+REFUSED: dict[str, tuple[str, list[Any]]] = {
+    "ring_bytes": (
+        f"ring_bytes must be a power of two of at least {mmap.PAGESIZE} and at most 2147483648, not ",
+        [0, -mmap.PAGESIZE, mmap.PAGESIZE // 2, 3 * mmap.PAGESIZE, 1 << 32, float(1 << 20), "4", None],
+    ),
+    "coalesce": (
+        "coalesce must be between 0 and 60 seconds, not ",
+        [-0.001, 61, float("nan"), float("inf"), "0.1", None, 1j],
+    ),
+    "tier": (
+        "there is no tier .*: choose one of fentry, kprobe, tracepoint, or None for the best here$",
+        ["best", "", 7, ["tracepoint"]],
+    ),
+    "node": ("node must be text, or None for the host name, not ", [7, b"n", ["n"]]),
+    "name": ("name must be text, not ", [7, None, ["netns_create"]]),
+}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [(option, value, told) for option, (told, values) in REFUSED.items() for value in values],
+)
+def test_options_that_make_no_sense_are_refused(option: str, value: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=f"^{told}") as caught:
+        Collector(**{option: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tier_that_does_not_exist() -> None:
+    with pytest.raises(ValueError, match=r"there is no tier 'best': choose one of .*tracepoint"):
+        Collector(tier="best")
+
+
+def test_keywords_that_do_not_exist_are_pythons_business() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'type'"):
+        Collector(type=["netns_create"])  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        ["netns_create", "netns_exit"],
+        [NetnsCreate, NetnsExit],
+        (NetnsCreate, "netns_exit", "netns_create"),
+        {NetnsCreate, "netns_exit"},
+        dict.fromkeys([NetnsCreate, "netns_exit"]),
+    ],
+)
+def test_types_are_classes_and_names(session: FakeSession, types: Any) -> None:
+    with Collector(types=types):
+        assert session.arguments[0] == {NetnsCreate, NetnsExit}
 
 
 def test_options_reach_the_session(session: FakeSession) -> None:
@@ -173,6 +243,29 @@ def test_stop_by_a_signal_in_the_middle_of_a_reading_loses_nothing(session: Fake
     assert list(collector.events()) == [START, ONE, TWO, stop_event(2)]
 
 
+def test_stop_by_a_signal_in_a_reading_that_finds_nothing_is_no_reason_to_wait(
+    session: FakeSession, collector: Collector
+) -> None:
+    def interrupted() -> list[Event]:
+        collector.stop()
+        return []
+
+    collector.start()
+    session.script.append(interrupted)
+    assert list(collector.events()) == [START, stop_event(0)]
+
+
+def test_stop_by_a_signal_in_the_middle_of_a_stop_changes_nothing(session: FakeSession, collector: Collector) -> None:
+    def interrupted() -> list[Event]:
+        collector.stop()
+        return [TWO]
+
+    collector.start()
+    session.script.extend([[ONE], interrupted, [THREE]])
+    collector.stop()
+    assert list(collector.events()) == [START, ONE, TWO, THREE, stop_event(3)]
+
+
 def test_a_reader_sleeps_until_there_is_something(session: FakeSession, collector: Collector) -> None:
     collector.start()
     reader = Reader(collector)
@@ -238,26 +331,58 @@ def test_one_reader_at_a_time(session: FakeSession, collector: Collector) -> Non
     session.script.extend([[ONE], [TWO]])
     first = collector.batches()
     assert next(first) == [START]
-    with pytest.raises(CollectorError, match="one reader at a time"):
-        next(collector.batches())
-    first.close()
     second = collector.batches()
-    assert [next(second), next(second)] == [[ONE], [TWO]]
-    second.close()
+    assert next(second) == [ONE]
+    with pytest.raises(CollectorError, match="one reader at a time: another loop took over"):
+        next(first)
+    assert next(second) == [TWO]
 
 
-def test_a_reader_that_gives_up_after_the_stop_leaves_the_rest_to_the_next(
-    session: FakeSession, collector: Collector
-) -> None:
+def test_while_a_loop_waits_no_other_begins(session: FakeSession, collector: Collector) -> None:
+    collector.start()
+    reader = Reader(collector)
+    assert session.waited.wait(SOON)
+    for attempt in (lambda: next(iter(collector.events())), lambda: next(collector.batches()), anext_of(collector)):
+        with pytest.raises(CollectorError, match="is being read already: one reader at a time"):
+            attempt()
+    session.report(ONE)
+    collector.stop()
+    assert reader.finish() == [START, ONE, stop_event(1)]
+
+
+def anext_of(collector: Collector) -> Callable[[], Event]:
+    """Reads one event on an event loop."""
+
+    async def first() -> Event:
+        return await anext(aiter(collector.events()))
+
+    return lambda: asyncio.run(first())
+
+
+def test_stop_closes_what_no_loop_waits_for(session: FakeSession, collector: Collector) -> None:
+    """A loop may have been left for good, and its iterator be kept all the same."""
     collector.start()
     session.script.append([ONE])
     batches = collector.batches()
     assert next(batches) == [START]
     collector.stop()
-    assert not session.closed, "the reader has not been told yet"
-    batches.close()
     assert session.closed
     assert list(collector.events()) == [ONE, stop_event(1)]
+
+
+def test_a_loop_that_is_left_during_the_reading_in_which_a_signal_stops_leaves_nothing_open(
+    session: FakeSession, collector: Collector
+) -> None:
+    def interrupted() -> list[Event]:
+        collector.stop()
+        return [ONE]
+
+    collector.start()
+    session.script.extend([interrupted, [TWO]])
+    left = [event for _, event in zip(range(2), collector.events(), strict=False)]
+    assert left == [START, ONE]
+    assert session.closed
+    assert list(collector.events()) == [TWO, stop_event(2)]
 
 
 def test_a_reader_that_leaves_in_the_middle_of_a_batch_leaves_the_rest_to_the_next(
@@ -272,6 +397,42 @@ def test_a_reader_that_leaves_in_the_middle_of_a_batch_leaves_the_rest_to_the_ne
     assert list(collector.events()) == [TWO, stop_event(2)]
 
 
+@pytest.mark.parametrize("again", ["the same stream", "another stream", "batches"])
+def test_a_loop_goes_on_where_another_was_left_whose_iterator_is_kept(
+    session: FakeSession, collector: Collector, again: str
+) -> None:
+    collector.start()
+    session.script.extend([[ONE, TWO], [THREE]])
+    stream = collector.events()
+    kept = iter(stream)
+    for event in kept:
+        if event is ONE:
+            break
+    if again == "batches":
+        batches = collector.batches()
+        assert [next(batches), next(batches)] == [[TWO], [THREE]]
+    else:
+        second = iter(stream if again == "the same stream" else collector.events())
+        assert [next(second), next(second)] == [TWO, THREE]
+    with pytest.raises(CollectorError, match="another loop took over"):
+        next(kept)
+
+
+def test_a_loop_inside_a_loop_takes_over(session: FakeSession, collector: Collector) -> None:
+    collector.start()
+    session.script.extend([[ONE, TWO], [THREE]])
+    seen = []
+    outer = iter(collector.events())
+    seen.append(next(outer))
+    for event in collector.events():
+        seen.append(event)
+        if event is THREE:
+            break
+    assert seen == [START, ONE, TWO, THREE]
+    with pytest.raises(CollectorError, match="another loop took over"):
+        next(outer)
+
+
 def test_no_batch_is_empty(session: FakeSession, collector: Collector) -> None:
     collector.start()
     session.script.append([ONE])
@@ -279,7 +440,6 @@ def test_no_batch_is_empty(session: FakeSession, collector: Collector) -> None:
     session.report(TWO)
     batches = collector.batches()
     assert [next(batches) for _ in range(3)] == [[START], [ONE], [TWO]]
-    batches.close()
 
 
 def test_async_for_gives_the_same_events(session: FakeSession, collector: Collector) -> None:
@@ -304,15 +464,362 @@ def test_async_for_gives_the_same_events(session: FakeSession, collector: Collec
 def test_async_for_that_is_left_makes_room_for_another_reader(session: FakeSession, collector: Collector) -> None:
     async def first_two() -> list[Event]:
         stream = aiter(collector.events())
-        events = [await anext(stream), await anext(stream)]
-        await stream.aclose()
-        return events
+        return [await anext(stream), await anext(stream)]
 
     collector.start()
     session.script.append([ONE, TWO])
     assert asyncio.run(first_two()) == [START, ONE]
     collector.stop()
     assert list(collector.events()) == [TWO, stop_event(2)]
+
+
+def test_async_for_goes_on_at_once_where_another_was_left(session: FakeSession, collector: Collector) -> None:
+    """Also in the middle of a batch, and also while the iterator of the other is kept."""
+
+    async def scenario() -> list[Event]:
+        seen, kept = [], aiter(collector.events())
+        async for event in kept:
+            seen.append(event)
+            if event is ONE:
+                break
+        async for event in collector.events():
+            seen.append(event)
+            if event is TWO:
+                break
+        async for event in collector.events():
+            seen.append(event)
+            if event is THREE:
+                break
+        with pytest.raises(CollectorError, match="another loop took over"):
+            await anext(kept)
+        return seen
+
+    collector.start()
+    session.script.extend([[ONE, TWO], [THREE]])
+    assert asyncio.run(scenario()) == [START, ONE, TWO, THREE]
+
+
+def test_async_for_refuses_a_second_loop_while_the_first_waits(session: FakeSession, collector: Collector) -> None:
+    async def scenario() -> list[Event]:
+        stream = aiter(collector.events())
+        assert await anext(stream) == START
+        waiting = asyncio.ensure_future(anext(stream))
+        await until(session.waited.is_set)
+        for second in (stream, aiter(collector.events())):
+            with pytest.raises(CollectorError, match="is being read already: one reader at a time"):
+                await anext(second)
+        session.report(ONE)
+        return [await waiting]
+
+    collector.start()
+    assert asyncio.run(scenario()) == [ONE]
+
+
+def held(reached: threading.Event, go_on: threading.Event) -> Callable[[], None]:
+    """Something that takes until another thread lets it go on."""
+
+    def hold() -> None:
+        reached.set()
+        assert go_on.wait(SOON), "nobody else gets on"
+
+    return hold
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Lets the event loop go on until this is so."""
+    async with asyncio.timeout(SOON):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("again", ["the same loop", "another loop"])
+def test_a_wait_that_is_cancelled_loses_nothing(session: FakeSession, collector: Collector, again: str) -> None:
+    async def scenario() -> list[Event]:
+        stream = aiter(collector.events())
+        seen = [await anext(stream)]
+        for moment in "pause", "wait", "gather":
+            waiting = asyncio.ensure_future(anext(stream))
+            if moment == "pause":  # after START, that other events may gather
+                await asyncio.sleep(0.001)
+                assert not session.waited.is_set()
+            else:
+                await until(session.waited.is_set)
+            if moment == "gather":  # after the first of them
+                session.waited.clear()
+                session.report(ONE, TWO)
+                await until(session.waited.is_set)  # it no longer watches the descriptor
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            session.waited.clear()
+            if again == "another loop":
+                stream = aiter(collector.events())
+        seen.append(await anext(stream))
+        if again == "another loop":
+            stream = aiter(collector.events())
+        return [*seen, await anext(stream)]
+
+    collector._coalesce = 60  # no pause is over before it is cancelled
+    collector.start()
+    assert asyncio.run(asyncio.wait_for(scenario(), SOON)) == [START, ONE, TWO]
+
+
+def test_a_wait_that_is_cancelled_after_the_stop_leaves_nothing_open(
+    session: FakeSession, collector: Collector
+) -> None:
+    async def scenario() -> None:
+        stream = aiter(collector.events())
+        assert await anext(stream) == START
+        waiting = asyncio.ensure_future(anext(stream))
+        await until(session.waited.is_set)
+        session.script.append([ONE])
+        collector.stop()
+        assert not session.closed, "somebody waits for its descriptor"
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert session.closed
+
+    collector.start()
+    asyncio.run(scenario())
+    assert list(collector.events()) == [ONE, stop_event(1)]
+
+
+def test_a_task_group_that_fails_loses_nothing(session: FakeSession, collector: Collector) -> None:
+    seen: list[Event] = []
+
+    async def read() -> None:
+        async for event in collector.events():
+            seen.append(event)
+            await asyncio.sleep(0)
+
+    async def fail() -> None:
+        await until(lambda: len(seen) >= 2)
+        raise ZeroDivisionError
+
+    async def both() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read())
+            group.create_task(fail())
+
+    collector.start()
+    session.script.extend([[ONE, TWO, THREE] for _ in range(3000)])
+    with pytest.raises(ExceptionGroup):
+        asyncio.run(both())
+    assert 2 <= len(seen) < 9001
+    collector.stop()
+    seen.extend(collector.events())
+    assert seen == [START, *[ONE, TWO, THREE] * 3000, stop_event(9000)]
+
+
+def test_a_reader_that_is_patient_for_less_than_a_pause_gets_on(session: FakeSession, collector: Collector) -> None:
+    async def scenario() -> list[Event]:
+        stream = aiter(collector.events())
+        seen: list[Event] = []
+        async with asyncio.timeout(SOON):
+            while len(seen) < 4:
+                try:
+                    seen.append(await asyncio.wait_for(anext(stream), 0.002))
+                except TimeoutError:
+                    if not session.script and len(seen) < 3:
+                        session.report((ONE, TWO, THREE)[len(seen) - 1])
+                    elif len(seen) == 3:
+                        collector.stop()
+        return seen
+
+    collector._coalesce = 30
+    collector.start()
+    assert asyncio.run(scenario()) == [START, ONE, TWO, stop_event(2)]
+
+
+def test_the_event_loop_gets_its_turn_between_batches(session: FakeSession, collector: Collector) -> None:
+    async def scenario() -> int:
+        left = asyncio.create_task(asyncio.sleep(0))
+        async for _ in collector.events():
+            if left.done():
+                break
+        return len(session.script)
+
+    collector.start()
+    session.script.extend([[ONE]] * 100)
+    assert asyncio.run(scenario()) > 90
+
+
+def test_however_often_loops_of_all_kinds_are_left_events_come_once_and_in_order(
+    session: FakeSession, collector: Collector
+) -> None:
+    chance = random.Random(14)
+    events: list[Event] = [made(NetnsCreate, str(number)) for number in range(2000)]
+    left = iter(events)
+    while batch := list(itertools.islice(left, chance.randrange(1, 9))):
+        session.script.append(batch)
+    seen: list[Event] = []
+    kept: list[object] = []
+
+    async def some(count: int, patience: float) -> None:
+        stream = aiter(collector.events())
+        kept.append(stream)
+        try:
+            async with asyncio.timeout(patience):
+                async for event in stream:
+                    seen.append(event)
+                    if not (count := count - 1):
+                        break
+        except TimeoutError:
+            pass
+
+    async def scenario() -> None:
+        while len(seen) < 2000:
+            count = chance.randrange(1, 20)
+            match chance.randrange(3):
+                case 0:
+                    await some(count, chance.choice([0, 0.0001, SOON]) if session.script else 0)
+                case 1 if session.script:
+                    stream = iter(collector.events())
+                    kept.append(stream)
+                    for event in stream:
+                        seen.append(event)
+                        if not (count := count - 1) or not session.script:
+                            break
+                case 2 if session.script:
+                    batches = collector.batches()
+                    kept.append(batches)
+                    seen.extend(next(batches))
+                case _:
+                    collector.stop()
+                    seen.extend(collector.events())
+
+    collector.start()
+    asyncio.run(scenario())
+    collector.stop()
+    seen.extend(collector.events())
+    assert seen == [START, *events, stop_event(2000)]
+
+
+def test_async_with_starts_and_stops_while_the_event_loop_goes_on(session: FakeSession) -> None:
+    async def scenario() -> list[Event]:
+        turned = threading.Event()
+        session.attaching = session.detaching = held(threading.Event(), turned)
+        asyncio.get_running_loop().call_later(0.01, turned.set)
+        async with Collector("under test", coalesce=0) as collector:
+            assert collector.healthy
+            turned.clear()
+            session.script.append([ONE])
+            asyncio.get_running_loop().call_later(0.01, turned.set)
+        assert not collector.healthy
+        assert session.closed
+        return [event async for event in collector.events()]
+
+    assert asyncio.run(scenario()) == [START, ONE, stop_event(1)]
+
+
+def test_events_are_read_while_stop_detaches(session: FakeSession, collector: Collector) -> None:
+    """On the event loop, too: it does not stand still for a lock."""
+
+    async def scenario() -> list[Event]:
+        detaching, told = threading.Event(), threading.Event()
+        session.detaching = held(detaching, told)
+        stream = aiter(collector.events())
+        seen = [await anext(stream)]
+        stopping = asyncio.create_task(asyncio.to_thread(collector.stop))
+        await until(detaching.is_set)
+        session.report(ONE)
+        seen.append(await anext(stream))
+        assert collector.stats.received == 1
+        told.set()
+        seen.extend([event async for event in stream])
+        await stopping
+        return seen
+
+    collector.start()
+    assert asyncio.run(scenario()) == [START, ONE, stop_event(1)]
+    assert session.closed
+
+
+def test_stop_waits_for_a_start_and_for_another_stop(session: FakeSession, collector: Collector) -> None:
+    attaching, detaching, go_on = threading.Event(), threading.Event(), threading.Event()
+    session.attaching = held(attaching, go_on)
+    session.detaching = held(detaching, go_on)
+    starting = threading.Thread(target=collector.start)
+    starting.start()
+    assert attaching.wait(SOON)
+    stopping = [threading.Thread(target=collector.stop) for _ in range(2)]
+    for thread in stopping:
+        thread.start()
+    assert not detaching.wait(0.01)
+    go_on.set()
+    for thread in (starting, *stopping):
+        thread.join(SOON)
+    assert session.closed
+    assert list(collector.events()) == [START, stop_event(0)]
+
+
+def test_async_with_raises_what_start_raises(session: FakeSession) -> None:
+    async def scenario() -> None:
+        async with Collector("under test"):
+            pytest.fail("it did start")
+
+    session.start_error = UnsupportedError("no kernel")
+    with pytest.raises(UnsupportedError, match="no kernel"):
+        asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("impatient", [1, 3])
+def test_a_start_that_is_cancelled_leaves_nothing_attached(
+    session: FakeSession, collector: Collector, impatient: int
+) -> None:
+    async def scenario() -> None:
+        attaching, go_on = threading.Event(), threading.Event()
+        session.attaching = held(attaching, go_on)
+        entering = asyncio.create_task(collector.__aenter__())
+        await until(attaching.is_set)
+        for _ in range(impatient):
+            entering.cancel()
+            await asyncio.sleep(0.001)
+        assert not entering.done(), "it has to wait for what cannot be interrupted"
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        assert session.closed
+
+    asyncio.run(scenario())
+    assert not collector.healthy
+
+
+def test_a_start_that_is_cancelled_and_fails_is_cancelled(session: FakeSession, collector: Collector) -> None:
+    async def scenario() -> None:
+        go_on = threading.Event()
+        session.attaching = lambda: go_on.wait(SOON)
+        entering = asyncio.create_task(collector.__aenter__())
+        await asyncio.sleep(0.001)
+        entering.cancel()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await entering
+        assert isinstance(caught.value.__cause__, UnsupportedError)
+
+    session.start_error = UnsupportedError("no kernel")
+    asyncio.run(scenario())
+
+
+def test_a_stop_that_is_cancelled_stops(session: FakeSession) -> None:
+    async def scenario() -> None:
+        detaching, go_on = threading.Event(), threading.Event()
+        session.detaching = held(detaching, go_on)
+
+        async def block() -> None:
+            async with Collector("under test"):
+                pass
+
+        leaving = asyncio.create_task(block())
+        await until(detaching.is_set)
+        leaving.cancel()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert session.closed
+
+    asyncio.run(scenario())
 
 
 def test_stats_are_live_and_stay_after_the_stop(session: FakeSession, collector: Collector) -> None:
@@ -323,7 +830,6 @@ def test_stats_are_live_and_stay_after_the_stop(session: FakeSession, collector:
     next(batches), next(batches)
     assert collector.stats.received == 2
     session.script.append([THREE])
-    batches.close()
     collector.stop()
     assert collector.stats.received == 3
 

@@ -179,8 +179,3 @@ def test_an_ordinary_user_may_not_even_look_at_tracefs(monkeypatch: pytest.Monke
 def test_a_package_without_its_object(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tiers, "OBJECT", tmp_path / "cni.bpf.o")
     assert "reinstall" in refusal(LoadError)
-
-
-def test_a_tier_that_does_not_exist() -> None:
-    with pytest.raises(UnsupportedError, match=r"there is no tier 'best': choose one of .*tracepoint"):
-        Collector(tier="best").start()

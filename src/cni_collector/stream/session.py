@@ -9,6 +9,7 @@ import mmap
 import os
 import platform
 import select
+import threading
 import time
 from collections.abc import Iterable
 from typing import Final
@@ -86,12 +87,15 @@ class Session:
     Attributes:
         opening: the events that a stream begins with.
         more: whether the last `read` left events in the ring.
+        detached: nothing more will be reported.
         closed: nothing is open any more.
     """
 
     def __init__(self, wanted: EventTypes, tier: str | None, ring_bytes: int, node: str | None) -> None:
         self.more = False
+        self.detached = False
         self.closed = False
+        self._ending = threading.RLock()  # reentrant, because a signal handler may detach, too
         self._node = node or platform.node()
         with contextlib.ExitStack() as opened:
             self._wanted = wanted
@@ -200,7 +204,8 @@ class Session:
                 self._namespaces.name()  # all that happened before they were read has been decoded
             events = self._asked_for(events)
         self._count(events)
-        if (self._lost_raw != self._lost_map[:] or time.monotonic() > self._next_look) and (lost := self._newly_lost()):
+        look = self.detached or self._lost_raw != self._lost_map[:] or time.monotonic() > self._next_look
+        if look and (lost := self._newly_lost()):
             events.append(lost)
         return events
 
@@ -253,15 +258,22 @@ class Session:
         )
 
     def detach(self) -> None:
-        """Ends the reporting and wakes who waits. What was reported can still be read."""
-        self._attachment.detach()
-        self._next_look = 0.0
-        os.eventfd_write(self._doorbell, 1)
+        """Ends the reporting and wakes who waits. What was reported can still be read, also meanwhile.
+
+        Safe to call twice, and from several threads: it returns when all is detached.
+        """
+        with self._ending:
+            if self.closed:
+                return
+            self._attachment.detach()
+            self.detached = True
+            os.eventfd_write(self._doorbell, 1)
 
     def close(self) -> None:
         """Takes everything out of the kernel, and closes every descriptor. Safe to call twice."""
-        self.closed = True
-        self._opened.close()
+        with self._ending:
+            self.closed = True
+            self._opened.close()
 
 
 def _by_name(counts: list[int]) -> dict[str, int]:
