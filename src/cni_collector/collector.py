@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from types import TracebackType
 from typing import Final, Self
 
-from .errors import ClosedError, CollectorError
+from .errors import ClosedError, CollectorError, of_the_system
 from .events import CollectorStart, CollectorStop, Event, Lost, type_name
 from .kernel.hooks import ALL, TIERS, EventTypes
 from .stream.session import Session, Stats
@@ -100,8 +100,7 @@ class Collector:
             try:
                 session = Session(self._wanted, self._tier, self._ring_bytes, self._node)
             except OSError as error:
-                where = f": {error.filename}" if error.filename else ""
-                raise CollectorError(f"cannot start collecting: {error.strerror or error}{where}") from error
+                raise of_the_system("start collecting", error) from error
             self._pending.append(session.opening)
             self._session = session
 

@@ -53,6 +53,17 @@ class ClosedError(CollectorError):
     """The collector is not started, or was stopped and has nothing left to give."""
 
 
+def of_the_system(what: str, error: OSError) -> CollectorError:
+    """The error of what the system refuses.
+
+    Args:
+        what: what cannot be done, as in `start collecting`.
+        error: why.
+    """
+    where = f": {error.filename}" if error.filename else ""
+    return CollectorError(f"cannot {what}: {error.strerror or error}{where}")
+
+
 def missing_extra(what: str, distribution: str, extra: str) -> CollectorError:
     """The error of what needs an optional part of the package.
 

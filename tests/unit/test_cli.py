@@ -39,7 +39,7 @@ from cni_collector.events import (
 )
 from cni_collector.identity.cni import RunningCniCall
 from cni_collector.kernel.hooks import ALL, TIERS
-from cni_collector.stream.snapshot import Found
+from cni_collector.stream.snapshot import ExistingNetns
 from cni_collector.version import VERSION
 from cni_collector.views import lines as forms
 from cni_collector.views.filters import Filters, first
@@ -446,7 +446,7 @@ def test_nothing_that_a_terminal_would_obey_reaches_the_table(
     reported.script[0] = [event]
     call = RunningCniCall(1, 2, HOSTILE, 3, HOSTILE, pod, HOSTILE, HOSTILE, HOSTILE, HOSTILE)
     monkeypatch.setattr(list_, "running_cni_calls", lambda: [call])
-    monkeypatch.setattr(list_, "existing", lambda: [Found(A, 1, 1, member, (HOSTILE,), pod, "cni_cache")])
+    monkeypatch.setattr(list_, "existing", lambda: [ExistingNetns(A, 1, 1, member, (HOSTILE,), pod, "cni_cache")])
     for result, lines in ((run("watch", "-o", "table"), 4), (run("list"), 2), (run("list", "--cni"), 2)):
         assert result.exit_code == 0
         assert len(result.stdout.split("\n")) == lines + 1
@@ -570,7 +570,10 @@ def test_first_counts_only_events_about_namespaces(count: int, kept: list[Event]
 
 def test_list_as_json_has_the_fields_of_events(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     member = Task(10, 10, 1, 0, "sh", "/c", "i", "p")
-    found = [Found(A, 7, 2, member, ("/run/netns/a",), None, None), Found(B, 7, 0, None, (), None, None)]
+    found = [
+        ExistingNetns(A, 7, 2, member, ("/run/netns/a",), None, None),
+        ExistingNetns(B, 7, 0, None, (), None, None),
+    ]
     monkeypatch.setattr(list_, "existing", lambda: found)
     result = run("list", "-o", "json")
     assert [json.loads(line) for line in result.stdout.splitlines()] == [
@@ -581,7 +584,7 @@ def test_list_as_json_has_the_fields_of_events(run: Run, monkeypatch: pytest.Mon
 
 
 def test_list_shows_a_namespace_that_nobody_is_in(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(list_, "existing", lambda: [Found(B, 7, 0, None, ("/run/netns/a", "/b"), None, None)])
+    monkeypatch.setattr(list_, "existing", lambda: [ExistingNetns(B, 7, 0, None, ("/run/netns/a", "/b"), None, None)])
     heading, line = run("list").stdout.splitlines()
     assert heading.split() == ["COOKIE", "INUM", "TASKS", "PID", "COMM", "CONTAINER", "POD", "NAMES"]
     assert line.split() == ["4098", "4026532002", "0", "-", "-", "-", "-", "/run/netns/a", "/b"]
@@ -613,7 +616,7 @@ def test_list_says_which_pod_and_how_that_is_known(
     as_json: dict[str, str] | None,
 ) -> None:
     member = Task(10, 10, 1, 0, "sh", pod_uid=uid)
-    monkeypatch.setattr(list_, "existing", lambda: [Found(A, 7, 1, member, ("/a",), pod, pod_from)])
+    monkeypatch.setattr(list_, "existing", lambda: [ExistingNetns(A, 7, 1, member, ("/a",), pod, pod_from)])
     heading, line = run("list").stdout.splitlines()
     column = heading.index("POD")
     assert line[column : heading.index("NAMES")].rstrip() == told

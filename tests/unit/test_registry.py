@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import typing
+from collections.abc import Callable
+from types import SimpleNamespace
+
 import pytest
 
 from cni_collector import Collector, CollectorError, available, create, registry
@@ -31,3 +36,29 @@ def test_an_unknown_name_is_answered_with_those_that_are_known(
     monkeypatch.setattr(registry, "available", lambda: dict.fromkeys(names.split()))
     with pytest.raises(CollectorError, match=f"no collector 'cnl' is registered: {told}$"):
         create("cnl")
+
+
+def test_create_takes_what_the_collector_takes() -> None:
+    """Type checkers are told so: what it says for `cni` is what `Collector` says, in the same order."""
+    own, _ = typing.get_overloads(create)
+    assert {option.name: (option.kind, option.annotation) for option in options(own)[1:]} == {
+        option.name: (option.kind, option.annotation) for option in options(Collector)[1:]
+    }
+
+
+def options(function: Callable[..., object]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function).parameters.values())
+
+
+class Other:
+    """What another package may register."""
+
+    def __init__(self, name: str, **config: object) -> None:
+        self.name, self.config = name, config
+
+
+def test_create_calls_what_another_package_has_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "available", lambda: {"other": SimpleNamespace(load=lambda: Other)})
+    collector = create("other", depth=3)
+    assert isinstance(collector, Other)
+    assert (collector.name, collector.config) == ("other", {"depth": 3})

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from cni_collector import CollectorError
 from cni_collector.events import Netns, NetnsFound, Pod, Task
 from cni_collector.identity import cni_cache
-from cni_collector.stream.snapshot import Found, take
+from cni_collector.stream import snapshot
+from cni_collector.stream.snapshot import ExistingNetns, existing, take
 
 from .mountinfo import ROOT, mount
 from .records import cgroup_record, decoder, netns_record
@@ -32,7 +34,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_found_becomes_an_event_with_its_member_and_its_first_name() -> None:
     member = Task(10, 11, 1, 0, "sh", cgroup="/c", pod_uid="p")
-    found = Found(Netns(9, 8), 7, 3, member, ("/run/netns/a", "/run/netns/b"), POD, "cni_cache")
+    found = ExistingNetns(Netns(9, 8), 7, 3, member, ("/run/netns/a", "/run/netns/b"), POD, "cni_cache")
     assert found.event("now") == NetnsFound(
         "now",
         Netns(9, 8),
@@ -51,7 +53,7 @@ def test_found_becomes_an_event_with_its_member_and_its_first_name() -> None:
 
 
 def test_found_without_members_says_so() -> None:
-    found = Found(Netns(9, 8), 7, 0, None, (), None, None)
+    found = ExistingNetns(Netns(9, 8), 7, 0, None, (), None, None)
     assert found.event("now") == NetnsFound("now", Netns(9, 8), userns=7, members=0)
 
 
@@ -104,7 +106,7 @@ def test_take_joins_namespaces_with_their_tasks_and_the_names_that_lasted(mounti
         meanwhile=lambda: mountinfo.write_bytes(ROOT + lasting + mount(b"/new", 43, b"net:[200]")),
     )
     empty, lived_in = take(loaded, decoder())
-    assert empty == Found(Netns(10, 100), 7, 0, None, ("/a", "/b"), None, None)
+    assert empty == ExistingNetns(Netns(10, 100), 7, 0, None, ("/a", "/b"), None, None)
     assert (lived_in.netns, lived_in.members, lived_in.names) == (Netns(20, 200), 3, ())
     assert lived_in.member is not None
     assert (lived_in.member.pid, lived_in.member.tid) == (31, 31)
@@ -163,3 +165,12 @@ def test_a_pod_is_told_where_all_that_is_known_agrees(
     assert (found.pod, found.pod_from) == (pod, pod_from)
     event = found.event("now")
     assert (event.name, event.pod) == ("/run/netns/a", pod)
+
+
+def test_what_the_system_refuses_is_an_error_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "/proc/1/mountinfo")
+
+    monkeypatch.setattr(snapshot, "open_object", refuse)
+    with pytest.raises(CollectorError, match=r"^cannot list network namespaces: No such file or directory: /proc/1/"):
+        existing()

@@ -9,7 +9,7 @@ import msgspec
 
 from ..events import Pod
 from ..identity.cni import running_cni_calls
-from ..stream.snapshot import Found, existing
+from ..stream.snapshot import ExistingNetns, existing
 from ..views.lines import DEEPEST, pod_text
 from ..views.table import Column, header, row
 
@@ -110,7 +110,7 @@ def _list_cni_calls(output: str) -> None:
         click.echo(row(_CNI_CALL_COLUMNS, cells))
 
 
-def _listed(one: Found) -> Listed:
+def _listed(one: ExistingNetns) -> Listed:
     task = msgspec.structs.asdict(one.member) if one.member else {}
     return Listed(
         one.netns.cookie,

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ..errors import AttachError
+from ..errors import AttachError, of_the_system
 from ..events import Netns, NetnsFound, Pod, Task
 from ..identity.cni import CniCalls
 from ..identity.cni_cache import cached_pods
@@ -26,17 +26,18 @@ _INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC
 """Its inode number, PROC_PID_INIT_INO of linux/proc_ns.h."""
 
 
-class Found(NamedTuple):
-    """One namespace that exists.
+class ExistingNetns(NamedTuple):
+    """One namespace that exists: what `existing` finds.
 
     Attributes:
         netns: which.
         userns: inode number of the user namespace that owns it.
-        members: how many tasks (threads) are in it.
+        members: how many tasks (threads) are in it; 0 where only a mount, a descriptor or a socket holds it.
         member: one of them, with the lowest pid; None where nobody is.
-        names: the paths it is mounted on.
-        pod: the pod that it is for, if that is known.
-        pod_from: how: `cni_cache`, or `cgroup`.
+        names: the paths it is mounted on, sorted; none where it is mounted nowhere, or only out of our sight.
+        pod: the pod that it is for; None where that is not known for certain.
+        pod_from: how the pod is known: `cni_cache` (libcni's cache has its path), or `cgroup` (all members that are in
+            a pod are in this one).
     """
 
     netns: Netns
@@ -60,7 +61,7 @@ class Found(NamedTuple):
         )
 
 
-def take(loaded: Object, decoder: Decoder) -> list[Found]:
+def take(loaded: Object, decoder: Decoder) -> list[ExistingNetns]:
     """Finds every namespace but the host's, and has the kernel side track them.
 
     A name is given to a namespace only if it was mounted both before and after the kernel's list was read: then it
@@ -84,7 +85,7 @@ def take(loaded: Object, decoder: Decoder) -> list[Found]:
         members = tasks.get(cookie, [])
         paths = tuple(sorted(mount.path for mount in names if mount.inum == inum))
         found.append(
-            Found(
+            ExistingNetns(
                 Netns(cookie, inum),
                 userns,
                 len(members),
@@ -123,17 +124,28 @@ def _tasks(records: bytes, decoder: Decoder) -> dict[int, list[Task]]:
     return tasks
 
 
-def existing() -> list[Found]:
-    """The namespaces that exist now, without attaching anything.
+def existing() -> list[ExistingNetns]:
+    """The network namespaces that exist now, without attaching anything; none is held by it.
+
+    They come from the kernel's own list, their members from its list of tasks, their names from /proc/1/mountinfo, and
+    their pods from libcni's cache and from cgroups. Programs are loaded for it and run once, which takes some 0.05 s.
+
+    Returns:
+        All but the host's, by cookie. They were there at one moment; by the time they are returned some may be gone.
 
     Raises:
-        CollectorError: this machine or this user cannot load the programs.
+        UnsupportedError: this platform, kernel or libbpf cannot do it.
+        PrivilegeError: the process may not.
+        CollectorError: any other reason.
     """
-    with contextlib.closing(open_object(["cni_host", "cni_snapshot"], ALL, PROBE_RING)) as loaded:
-        loaded.load()
-        loaded.program("cni_host").run()
-        namespaces = Namespaces()
-        return take(loaded, Decoder(namespaces, CniCalls(namespaces)))
+    try:
+        with contextlib.closing(open_object(["cni_host", "cni_snapshot"], ALL, PROBE_RING)) as loaded:
+            loaded.load()
+            loaded.program("cni_host").run()
+            namespaces = Namespaces()
+            return take(loaded, Decoder(namespaces, CniCalls(namespaces)))
+    except OSError as error:
+        raise of_the_system("list network namespaces", error) from error
 
 
 def place_of(loaded: Object, tid: int) -> Netns | None:
