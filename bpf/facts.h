@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What an event means, written once. The hooks of every tier call these with what they saw; whatever is
- * reported, skipped or remembered follows from here.
+ * What an event means, written once. The hooks of every tier report here what they saw; what is sent, left
+ * out or remembered follows from that. Each function reports about the current task if it names no other.
  */
 #ifndef CNI_FACTS_H
 #define CNI_FACTS_H
@@ -35,12 +35,12 @@ static __always_inline void describe_fact(const struct fact *fact, struct netns_
 }
 
 /* Into the ring, or into the count of what was lost: never neither. */
-static __always_inline void report_task(struct task_struct *task, const struct cgroup_at *cgroup,
-					const struct fact *fact)
+static __always_inline void send_fact_of(struct task_struct *task, const struct cgroup_at *cgroup,
+					 const struct fact *fact)
 {
 	struct netns_record *record;
 
-	tell_cgroup(cgroup);
+	send_cgroup(cgroup);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
 		count_lost(fact->type);
@@ -51,8 +51,8 @@ static __always_inline void report_task(struct task_struct *task, const struct c
 	bpf_ringbuf_submit(record, 0);
 }
 
-/* A fact about the current task. A global function, as most programs have several facts to report. */
-__noinline int report(struct fact *fact)
+/* The same for the current task. A global function, as most programs have several facts to report. */
+__noinline int send_fact(struct fact *fact)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct cgroup_at cgroup;
@@ -60,13 +60,13 @@ __noinline int report(struct fact *fact)
 	if (!fact)
 		return 0;
 	cgroup = cgroup_of(task);
-	report_task(task, &cgroup, fact);
+	send_fact_of(task, &cgroup, fact);
 	return 0;
 }
 
-static __always_inline struct task_state *state_of(struct task_struct *task, bool create)
+static __always_inline struct task_state *task_state_of(struct task_struct *task, bool create)
 {
-	return bpf_task_storage_get(&tasks, task, NULL, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	return bpf_task_storage_get(&task_states, task, NULL, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
 }
 
 /* From here on the namespace is known, and its end will be reported. -EEXIST: it was known before. */
@@ -82,7 +82,7 @@ static __always_inline long track(const struct netns *ns, __u64 born, bool repor
 	long error = bpf_map_update_elem(&tracked, &ns->cookie, &entry, BPF_NOEXIST);
 
 	if (error && error != -EEXIST)
-		overflowed = true;
+		tracked_overflowed = true;
 	return error;
 }
 
@@ -91,7 +91,7 @@ static __always_inline long track(const struct netns *ns, __u64 born, bool repor
  * not born a second time. One that there is no room to track can never be reported destroyed: that event is
  * lost now.
  */
-static __always_inline void born(const struct netns *ns, const struct netns *prev, enum cause cause)
+static __always_inline void report_create(const struct netns *ns, const struct netns *prev, enum cause cause)
 {
 	struct fact fact = {
 		.type = RECORD_NETNS_CREATE,
@@ -104,27 +104,27 @@ static __always_inline void born(const struct netns *ns, const struct netns *pre
 	if (error && error != -EEXIST)
 		count_lost(RECORD_NETNS_DESTROY);
 	if (wanted(RECORD_NETNS_CREATE) && (error != -EEXIST || !wanted(RECORD_NETNS_FOUND)))
-		report(&fact);
+		send_fact(&fact);
 }
 
-/* A task that is now in a namespace will leave it, by moving or by ending. */
-static __always_inline void will_leave(struct task_struct *task, const struct netns *ns)
+/* A task that is now in a namespace leaves it later, by moving or by ending. */
+static __always_inline void remember_entered(struct task_struct *task, const struct netns *ns)
 {
-	struct task_state *its;
+	struct task_state *ts;
 
 	if (!wanted(RECORD_NETNS_EXIT))
 		return;
-	its = state_of(task, true);
-	if (its) {
-		its->entered = *ns;
-		its->entered_tid = task->pid;
+	ts = task_state_of(task, true);
+	if (ts) {
+		ts->entered = *ns;
+		ts->entered_tid = task->pid;
 	} else {
 		count_lost(RECORD_NETNS_EXIT);
 	}
 }
 
-/* The current task is now in a namespace. */
-static __always_inline void entered(const struct netns *ns, const struct netns *prev, enum cause cause)
+/* The task is now in a namespace. */
+static __always_inline void report_enter(const struct netns *ns, const struct netns *prev, enum cause cause)
 {
 	struct fact fact = {
 		.type = RECORD_NETNS_ENTER,
@@ -134,13 +134,13 @@ static __always_inline void entered(const struct netns *ns, const struct netns *
 	};
 
 	if (wanted(RECORD_NETNS_ENTER))
-		report(&fact);
-	will_leave(bpf_get_current_task_btf(), ns);
+		send_fact(&fact);
+	remember_entered(bpf_get_current_task_btf(), ns);
 }
 
 /* A child of the current task was born into a namespace. */
-static __always_inline void child_entered(struct task_struct *child, const struct cgroup_at *cgroup,
-					  const struct netns *ns, const struct netns *prev)
+static __always_inline void report_child_enter(struct task_struct *child, const struct cgroup_at *cgroup,
+					       const struct netns *ns, const struct netns *prev)
 {
 	struct fact fact = {
 		.type = RECORD_NETNS_ENTER,
@@ -150,12 +150,12 @@ static __always_inline void child_entered(struct task_struct *child, const struc
 	};
 
 	if (wanted(RECORD_NETNS_ENTER))
-		report_task(child, cgroup, &fact);
-	will_leave(child, ns);
+		send_fact_of(child, cgroup, &fact);
+	remember_entered(child, ns);
 }
 
-/* The current task is no longer in a namespace. `next` is empty where it ended. */
-static __always_inline void left(const struct netns *ns, const struct netns *next, enum cause cause)
+/* The task is no longer in a namespace. `next` is empty where it ended. */
+static __always_inline void report_exit(const struct netns *ns, const struct netns *next, enum cause cause)
 {
 	struct fact fact = {
 		.type = RECORD_NETNS_EXIT,
@@ -163,45 +163,45 @@ static __always_inline void left(const struct netns *ns, const struct netns *nex
 		.subject = *ns,
 		.other = *next,
 	};
-	struct task_state *its;
+	struct task_state *ts;
 
 	if (!wanted(RECORD_NETNS_EXIT))
 		return;
-	its = state_of(bpf_get_current_task_btf(), false);
-	if (its && its->entered.cookie) {
-		fact.entered_tid = its->entered_tid;
-		its->entered.cookie = 0;
+	ts = task_state_of(bpf_get_current_task_btf(), false);
+	if (ts && ts->entered.cookie) {
+		fact.entered_tid = ts->entered_tid;
+		ts->entered.cookie = 0;
 	}
-	report(&fact);
+	send_fact(&fact);
 }
 
-/* The current task has gone from one namespace to another; the host's is nobody's subject. */
-static __always_inline void moved(const struct netns *prev, const struct netns *now, enum cause cause)
+/* The task has gone from one namespace to another; the host's is nobody's subject. */
+static __always_inline void report_move(const struct netns *prev, const struct netns *now, enum cause cause)
 {
 	if (!is_host(prev))
-		left(prev, now, cause);
+		report_exit(prev, now, cause);
 	if (!is_host(now))
-		entered(now, prev, cause);
+		report_enter(now, prev, cause);
 }
 
 /*
- * The current task is ending. Only one that had entered leaves: others merely inherited their netns. It
- * leaves what it entered, though by a way that this tier does not see it may be elsewhere by now.
+ * The task is ending. Only one that had entered leaves: others merely inherited their netns. It leaves what
+ * it entered, though by a way that this tier does not see it may be elsewhere by now.
  */
-static __always_inline void ended(void)
+static __always_inline void report_exit_at_end(void)
 {
-	struct task_state *its = state_of(bpf_get_current_task_btf(), false);
+	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), false);
 	struct netns ns, nowhere = {};
 
-	if (!its || !its->entered.cookie)
+	if (!ts || !ts->entered.cookie)
 		return;
-	ns = its->entered;
-	left(&ns, &nowhere, CAUSE_EXIT);
+	ns = ts->entered;
+	report_exit(&ns, &nowhere, CAUSE_EXIT);
 }
 
-/* An attempt of the current task was refused. `target` is empty where it cannot be known. */
-static __always_inline void refused(enum record_type type, const struct netns *target,
-				    const struct netns *prev, enum cause cause, long error)
+/* An attempt of the task was refused. `target` is empty where it cannot be known. */
+static __always_inline void report_refusal(enum record_type type, const struct netns *target,
+					   const struct netns *prev, enum cause cause, long error)
 {
 	struct fact fact = {
 		.type = type,
@@ -212,24 +212,24 @@ static __always_inline void refused(enum record_type type, const struct netns *t
 	};
 
 	if (wanted(type))
-		report(&fact);
+		send_fact(&fact);
 }
 
 /*
- * A namespace whose birth was not seen, met while the current task came back from creating it: the call began
- * before the collector did.
+ * The task comes back from creating the namespace that it is in, and nobody saw that begin: the system call
+ * began before the collector did. The namespace is found, if neither the snapshot nor another hook knew it.
  */
-static __always_inline void met(void)
+static __always_inline void report_found(void)
 {
 	struct fact fact = {.type = RECORD_NETNS_FOUND};
 
-	if (!walked || overflowed)
+	if (!snapshot_begun || tracked_overflowed)
 		return;
 	netns_here(&fact.subject);
 	if (is_host(&fact.subject) || bpf_map_lookup_elem(&tracked, &fact.subject.cookie))
 		return;
 	if (!track(&fact.subject, 0, true) && wanted(RECORD_NETNS_FOUND))
-		report(&fact);
+		send_fact(&fact);
 }
 
 /*
@@ -238,7 +238,7 @@ static __always_inline void met(void)
  * another cookie. Only cleanup_net() takes one off, and one run follows another, so whatever is found
  * off the list at the end of a run died in that run.
  */
-static long report_if_gone(void *map, __u64 *cookie, struct tracked *entry, void *context)
+static long report_if_destroyed(void *map, __u64 *cookie, struct tracked *entry, void *context)
 {
 	const struct net *net = (const struct net *)entry->net;
 	__u64 now = bpf_ktime_get_boot_ns();
@@ -266,9 +266,9 @@ static long report_if_gone(void *map, __u64 *cookie, struct tracked *entry, void
 	return 0;
 }
 
-static __always_inline void report_gone(void)
+static __always_inline void report_destroyed(void)
 {
-	bpf_for_each_map_elem(&tracked, report_if_gone, NULL, 0);
+	bpf_for_each_map_elem(&tracked, report_if_destroyed, NULL, 0);
 }
 
 #endif

@@ -41,38 +41,40 @@ struct {
 	__type(value, struct tracked);
 } tracked SEC(".maps");
 
-/* There was no room for a namespace: since then, one that is not tracked may have been told of. */
-static bool overflowed;
+/* A namespace found no room there: since then, one that is not tracked may have been reported. */
+static bool tracked_overflowed;
 
-/* Of the kernel's own. */
+/* Addresses in the kernel. */
 
 /* Found once by cni_host. The host's netns never goes away, so its address is its identity. */
 static struct net *host_net;
 static const struct proc_ns_operations *net_ns_operations;
 
-/* The address of cleanup_net(), learnt from its first run instead of from kallsyms, which the machine may
- * hide. */
+/* Learnt from the first run of cleanup_net() instead of from kallsyms, which the machine may hide. */
 static void *cleanup_net;
-static __u64 cleanup_start; /* 0: it does not run */
 
-/* Of the snapshot. */
+/* When the present run of cleanup_net() began; 0: it does not run. */
+static __u64 cleanup_start;
 
-/* Set when it begins: what was born before then, it finds. */
-static bool walked;
+/* The snapshot. */
+
+/* It has begun: it finds what was born before. */
+static bool snapshot_begun;
 
 /* Where it writes a path. */
-struct cgroup_record scratch;
+struct cgroup_record snapshot_cgroup;
 
-/* Nobody but the reader runs cni_where, so one is enough. */
+/* Where cni_where writes. Only the reader runs that, so one is enough. */
 static struct task_place place;
 
-/* Of a task. */
+/* Tasks. */
 
-enum call {
-	CALL_NONE = 0,
-	CALL_SETNS,
-	CALL_UNSHARE,
-	CALL_CLONE,
+/* A system call that can change the namespace of a task. */
+enum syscall {
+	SYSCALL_NONE = 0,
+	SYSCALL_SETNS,
+	SYSCALL_UNSHARE,
+	SYSCALL_CLONE, /* or clone3 */
 };
 
 struct netns {
@@ -84,12 +86,12 @@ struct netns {
 
 /* What is known of one task. It survives exec, also by a thread that is not the leader. */
 struct task_state {
-	struct netns prev; /* where it was when the call began */
-	struct netns target; /* where the call would lead, if the fd says so */
+	struct netns prev; /* where it was when the system call began */
+	struct netns target; /* where the system call would lead, if the fd says so */
 	struct netns entered; /* what it has entered and not left; none: cookie 0 */
-	__u64 born; /* cookie of the namespace whose birth was told when it was made, during a call */
+	__u64 created; /* cookie of the namespace whose birth was reported ahead of the system call's end */
 	__u32 entered_tid; /* its tid when it entered */
-	__u32 call; /* under way, its outcome unknown */
+	__u32 syscall; /* under way, its outcome unknown */
 };
 
 struct {
@@ -97,7 +99,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
 	__type(value, struct task_state);
-} tasks SEC(".maps");
+} task_states SEC(".maps");
 
 struct cgroup_key {
 	__u64 id; /* of the kernfs node: unique within its hierarchy only */
@@ -111,32 +113,31 @@ struct {
 	__uint(max_entries, 8192);
 	__type(key, struct cgroup_key);
 	__type(value, __u8);
-} told SEC(".maps");
+} sent_cgroups SEC(".maps");
 
-/* Of CNI calls. */
+/* CNI calls. */
 
-/* A process that is a CNI call. */
-struct plugin {
+struct cni_call {
 	__u64 began;
-	__u64 started; /* as its id may have been another's before */
-	__u64 unsure; /* not 0: its environment could not be read, so it may be none */
+	__u64 started; /* when its process was, as the process id may have been another's before */
+	__u64 unreadable; /* not 0: its environment could not be read, so it may be none */
 };
 
 /*
- * By process id. Task storage will not do: where a thread that is not the first executes a program, it goes
- * on as the process, and the first one's storage is gone.
+ * Those under way, by process id. Task storage will not do: where a thread that is not the first executes a
+ * program, it goes on as the process, and the first one's storage is gone.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 8192);
 	__type(key, __u32);
-	__type(value, struct plugin);
-} plugins SEC(".maps");
+	__type(value, struct cni_call);
+} cni_calls SEC(".maps");
 
-#define CHUNK 1024 /* bytes of an environment that are looked at in one go */
+#define CNI_CHUNK 1024 /* bytes of an environment that are looked at in one go */
 
-struct space {
-	char chunk[CHUNK];
+struct cni_scratch {
+	char chunk[CNI_CHUNK];
 	struct cni_start_record record;
 };
 
@@ -145,8 +146,8 @@ struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct space);
-} spaces SEC(".maps");
+	__type(value, struct cni_scratch);
+} cni_scratch SEC(".maps");
 
 static __always_inline bool wanted(__u32 type)
 {
@@ -156,11 +157,11 @@ static __always_inline bool wanted(__u32 type)
 static __always_inline void count_lost(__u32 type)
 {
 	__u32 cpu = bpf_get_smp_processor_id();
-	struct lost *mine = bpf_map_lookup_elem(&lost, &cpu);
+	struct lost *here = bpf_map_lookup_elem(&lost, &cpu);
 
 	/* Atomic: a program can be preempted by one of its own kind on the same CPU. */
-	if (mine && type < RECORD_TYPES && wanted(type))
-		__sync_fetch_and_add(&mine->count[type], 1);
+	if (here && type < RECORD_TYPES && wanted(type))
+		__sync_fetch_and_add(&here->count[type], 1);
 }
 
 #endif

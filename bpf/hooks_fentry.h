@@ -10,77 +10,77 @@
 SEC("?fentry/__x64_sys_setns")
 int BPF_PROG(cni_fe_setns, const void *registers)
 {
-	setns_begins(argument(registers, 0), argument(registers, 1));
+	setns_begin(argument(registers, 0), argument(registers, 1));
 	return 0;
 }
 
 SEC("?fexit/__x64_sys_setns")
 int BPF_PROG(cni_fx_setns, const void *registers, long result)
 {
-	setns_ends(result);
+	setns_end(result);
 	return 0;
 }
 
 SEC("?fentry/__ia32_sys_setns")
 int BPF_PROG(cni_fe_setns32, const struct pt_regs___x86 *registers)
 {
-	setns_begins(BPF_CORE_READ(registers, bx), BPF_CORE_READ(registers, cx));
+	setns_begin(BPF_CORE_READ(registers, bx), BPF_CORE_READ(registers, cx));
 	return 0;
 }
 
 SEC("?fexit/__ia32_sys_setns")
 int BPF_PROG(cni_fx_setns32, const void *registers, long result)
 {
-	setns_ends(result);
+	setns_end(result);
 	return 0;
 }
 
 SEC("?fentry/ksys_unshare")
 int BPF_PROG(cni_fe_unshare, unsigned long flags)
 {
-	unshare_begins(flags);
+	unshare_begin(flags);
 	return 0;
 }
 
 SEC("?fexit/ksys_unshare")
 int BPF_PROG(cni_fx_unshare, unsigned long flags, int result)
 {
-	unshare_ends(result);
+	unshare_end(result);
 	return 0;
 }
 
 SEC("?fentry/kernel_clone")
 int BPF_PROG(cni_fe_clone, const struct kernel_clone_args *args)
 {
-	clone_begins(BPF_CORE_READ(args, flags));
+	clone_begin(BPF_CORE_READ(args, flags));
 	return 0;
 }
 
 SEC("?fexit/kernel_clone")
 int BPF_PROG(cni_fx_clone, const struct kernel_clone_args *args, int result)
 {
-	clone_ends(result);
+	clone_end(result);
 	return 0;
 }
 
 SEC("?fexit/copy_net_ns")
 int BPF_PROG(cni_fx_copy, __u64 flags, void *user_ns, void *old, struct net *result)
 {
-	copied(result);
+	copy_net_ns_end(result);
 	return 0;
 }
 
 SEC("?fentry/cleanup_net")
 int BPF_PROG(cni_fe_cleanup, void *work)
 {
-	cleanup_begins();
+	cleanup_begin();
 	return 0;
 }
 
 SEC("?fexit/cleanup_net")
 int BPF_PROG(cni_fx_cleanup, void *work)
 {
-	cleanup_ends();
+	cleanup_end();
 	return 0;
 }
 

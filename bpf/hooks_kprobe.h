@@ -5,9 +5,10 @@
  * programs of fentry (and, from 7.0 on, of tracepoints) are. That is why exec and exit are kprobes here, too.
  * Only the fork is not: a kprobe cannot reach the child's task storage.
  *
- * A return probe is missed where more calls are under way than it has places (kretprobe.maxactive: 10, or
- * twice the CPUs). So no success depends on one: the task's change-over and the fork are seen at their
- * entry, which is never missed, and refusals whose end was missed are counted.
+ * The kernel skips a return probe where more system calls are under way than it has places
+ * (kretprobe.maxactive: 10, or twice the CPUs). So no success depends on one: the task's switch to other
+ * namespaces and the fork are seen at their entry, which is never skipped, and refusals whose end was skipped
+ * are counted.
  */
 #ifndef CNI_HOOKS_KPROBE_H
 #define CNI_HOOKS_KPROBE_H
@@ -17,14 +18,14 @@ int cni_kp_setns(void *ctx)
 {
 	const void *registers = (const void *)argument(ctx, 0);
 
-	setns_begins(argument(registers, 0), argument(registers, 1));
+	setns_begin(argument(registers, 0), argument(registers, 1));
 	return 0;
 }
 
 SEC("?kretprobe/__x64_sys_setns")
 int cni_kr_setns(void *ctx)
 {
-	setns_ends(result(ctx));
+	setns_end(result(ctx));
 	return 0;
 }
 
@@ -33,28 +34,28 @@ int cni_kp_setns32(void *ctx)
 {
 	const struct pt_regs___x86 *registers = (const void *)argument(ctx, 0);
 
-	setns_begins(BPF_CORE_READ(registers, bx), BPF_CORE_READ(registers, cx));
+	setns_begin(BPF_CORE_READ(registers, bx), BPF_CORE_READ(registers, cx));
 	return 0;
 }
 
 SEC("?kretprobe/__ia32_sys_setns")
 int cni_kr_setns32(void *ctx)
 {
-	setns_ends(result(ctx));
+	setns_end(result(ctx));
 	return 0;
 }
 
 SEC("?kprobe/ksys_unshare")
 int cni_kp_unshare(void *ctx)
 {
-	unshare_begins(argument(ctx, 0));
+	unshare_begin(argument(ctx, 0));
 	return 0;
 }
 
 SEC("?kretprobe/ksys_unshare")
 int cni_kr_unshare(void *ctx)
 {
-	unshare_ends((int)result(ctx));
+	unshare_end((int)result(ctx));
 	return 0;
 }
 
@@ -63,16 +64,16 @@ int cni_kp_switch(void *ctx)
 {
 	const struct nsproxy *to = (const void *)argument(ctx, 1);
 
-	/* A task that ends, or one that never began, changes over to nothing. */
+	/* A task that ends, or one that never began, switches to none. */
 	if (to && argument(ctx, 0) == bpf_get_current_task())
-		changes_over(to);
+		task_switch_namespaces(to);
 	return 0;
 }
 
 SEC("?kprobe/do_exit")
 int cni_kp_exit(void *ctx)
 {
-	ends();
+	task_exit();
 	return 0;
 }
 
@@ -82,51 +83,51 @@ int cni_kp_exec(void *ctx)
 {
 	const struct linux_binprm *binary = (const void *)argument(ctx, 0);
 
-	executed(bpf_get_current_task_btf(), BPF_CORE_READ(binary, filename));
+	process_exec(bpf_get_current_task_btf(), BPF_CORE_READ(binary, filename));
 	return 0;
 }
 
 /* A step of do_exit(), once the thread is off the count of the living. A fork that fails comes here, too. */
 SEC("?kprobe/exit_files")
-int cni_kp_over(void *ctx)
+int cni_kp_files(void *ctx)
 {
 	if (argument(ctx, 0) == bpf_get_current_task())
-		thread_ended(bpf_get_current_task_btf());
+		thread_exit(bpf_get_current_task_btf());
 	return 0;
 }
 
 SEC("?kprobe/kernel_clone")
 int cni_kp_clone(void *ctx)
 {
-	clone_begins(BPF_CORE_READ((const struct kernel_clone_args *)argument(ctx, 0), flags));
+	clone_begin(BPF_CORE_READ((const struct kernel_clone_args *)argument(ctx, 0), flags));
 	return 0;
 }
 
 SEC("?kretprobe/kernel_clone")
 int cni_kr_clone(void *ctx)
 {
-	clone_ends((int)result(ctx));
+	clone_end((int)result(ctx));
 	return 0;
 }
 
 SEC("?kretprobe/copy_net_ns")
 int cni_kr_copy(void *ctx)
 {
-	copied((struct net *)result(ctx));
+	copy_net_ns_end((struct net *)result(ctx));
 	return 0;
 }
 
 SEC("?kprobe/cleanup_net")
 int cni_kp_cleanup(void *ctx)
 {
-	cleanup_begins();
+	cleanup_begin();
 	return 0;
 }
 
 SEC("?kretprobe/cleanup_net")
 int cni_kr_cleanup(void *ctx)
 {
-	cleanup_ends();
+	cleanup_end();
 	return 0;
 }
 

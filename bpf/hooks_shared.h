@@ -8,15 +8,19 @@ SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(cni_fork, struct task_struct *parent, struct task_struct *child)
 {
 	if (child->nsproxy->net_ns != parent->nsproxy->net_ns)
-		forked(child);
+		task_fork(child);
 	return 0;
 }
 
-/* do_exit() of the current task, before exit_task_namespaces(): it still is where it was. */
+/*
+ * do_exit() of the current task: it is off the count of its process's living threads, and still is where it
+ * was, as exit_task_namespaces() comes later.
+ */
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(cni_exit, struct task_struct *task)
 {
-	ends();
+	task_exit();
+	thread_exit(task);
 	return 0;
 }
 
@@ -24,14 +28,7 @@ int BPF_PROG(cni_exit, struct task_struct *task)
 SEC("?tp_btf/sched_process_exec")
 int BPF_PROG(cni_exec, struct task_struct *task, int old_pid, struct linux_binprm *binary)
 {
-	executed(task, binary->filename);
-	return 0;
-}
-
-SEC("?tp_btf/sched_process_exit")
-int BPF_PROG(cni_over, struct task_struct *task)
-{
-	thread_ended(task);
+	process_exec(task, binary->filename);
 	return 0;
 }
 

@@ -6,42 +6,42 @@
 SEC("?tp/syscalls/sys_enter_setns")
 int cni_tp_setns(struct trace_event_raw_sys_enter *ctx)
 {
-	setns_begins(ctx->args[0], ctx->args[1]);
+	setns_begin(ctx->args[0], ctx->args[1]);
 	return 0;
 }
 
 SEC("?tp/syscalls/sys_exit_setns")
 int cni_tx_setns(struct trace_event_raw_sys_exit *ctx)
 {
-	setns_ends(ctx->ret);
+	setns_end(ctx->ret);
 	return 0;
 }
 
 SEC("?tp/syscalls/sys_enter_unshare")
 int cni_tp_unshare(struct trace_event_raw_sys_enter *ctx)
 {
-	unshare_begins(ctx->args[0]);
+	unshare_begin(ctx->args[0]);
 	return 0;
 }
 
 SEC("?tp/syscalls/sys_exit_unshare")
 int cni_tx_unshare(struct trace_event_raw_sys_exit *ctx)
 {
-	unshare_ends(ctx->ret);
+	unshare_end(ctx->ret);
 	return 0;
 }
 
 SEC("?tp/syscalls/sys_enter_clone")
 int cni_tp_clone(struct trace_event_raw_sys_enter *ctx)
 {
-	clone_begins(ctx->args[0]);
+	clone_begin(ctx->args[0]);
 	return 0;
 }
 
 SEC("?tp/syscalls/sys_exit_clone")
 int cni_tx_clone(struct trace_event_raw_sys_exit *ctx)
 {
-	clone_ends(ctx->ret);
+	clone_end(ctx->ret);
 	return 0;
 }
 
@@ -51,14 +51,14 @@ int cni_tp_clone3(struct trace_event_raw_sys_enter *ctx)
 	__u64 flags = 0; /* the first field of struct clone_args */
 
 	bpf_probe_read_user(&flags, sizeof(flags), (void *)ctx->args[0]);
-	clone_begins(flags);
+	clone_begin(flags);
 	return 0;
 }
 
 SEC("?tp/syscalls/sys_exit_clone3")
 int cni_tx_clone3(struct trace_event_raw_sys_exit *ctx)
 {
-	clone_ends(ctx->ret);
+	clone_end(ctx->ret);
 	return 0;
 }
 
@@ -82,7 +82,7 @@ int cni_tp_cleanup(struct bpf_raw_tracepoint_args *ctx)
 	if (cleanup_net ? function != cleanup_net : !on_netns_workqueue())
 		return 0;
 	cleanup_net = function;
-	cleanup_begins();
+	cleanup_begin();
 	return 0;
 }
 
@@ -90,7 +90,7 @@ SEC("?raw_tp/workqueue_execute_end")
 int cni_tx_cleanup(struct bpf_raw_tracepoint_args *ctx)
 {
 	if (cleanup_net && (void *)ctx->args[1] == cleanup_net)
-		cleanup_ends();
+		cleanup_end();
 	return 0;
 }
 

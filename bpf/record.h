@@ -81,7 +81,7 @@ struct cni_start_record {
 /* The end of a CNI call. */
 struct cni_end_record {
 	__u8 type;
-	__u8 unsure; /* not 0: its environment could not be read, so it may have been none */
+	__u8 unreadable; /* not 0: its environment could not be read, so it may have been none */
 	__u16 status; /* as wait(2) gives it */
 	struct task task; /* the first thread of the process */
 	__u64 time;
@@ -116,7 +116,7 @@ struct state {
 	__u32 ready; /* the snapshot has been read: report destructions */
 };
 
-/* Which namespace a task is in, as `cni_where` tells. */
+/* Which namespace a task is in: what `cni_where` writes. */
 struct task_place {
 	__u64 cookie;
 	__u32 inum;

@@ -36,7 +36,7 @@ int cni_host(void *ctx)
 SEC("?raw_tp")
 int cni_sweep(void *ctx)
 {
-	report_gone();
+	report_destroyed();
 	return 0;
 }
 
@@ -73,7 +73,7 @@ static __always_inline void track_all(void)
 {
 	struct walk walk;
 
-	walked = true;
+	snapshot_begun = true;
 	walk = (struct walk){
 		.at = BPF_CORE_READ(host_net, list.next),
 		.head = BPF_CORE_READ(host_net, list.prev),
@@ -103,11 +103,11 @@ int cni_snapshot(struct bpf_iter__task *ctx)
 	cgroup = cgroup_of(task);
 	describe_fact(&fact, &record);
 	describe_task(task, &cgroup.key, &record.task);
-	scratch.id = cgroup.address;
-	used = cgroup_path(&scratch);
+	snapshot_cgroup.id = cgroup.address;
+	used = cgroup_path(&snapshot_cgroup);
 	if (used > CGROUP_NAMES)
 		return 0;
-	bpf_seq_write(seq, &scratch, offsetof(struct cgroup_record, names) + used);
+	bpf_seq_write(seq, &snapshot_cgroup, offsetof(struct cgroup_record, names) + used);
 	bpf_seq_write(seq, &record, sizeof(record));
 	return 0;
 }

@@ -81,12 +81,12 @@ __noinline __u32 cgroup_path(struct cgroup_record *record)
 }
 
 /* Sends the path of a cgroup, once. It counts as sent only when it is in the ring. */
-static __always_inline void tell_cgroup(const struct cgroup_at *at)
+static __always_inline void send_cgroup(const struct cgroup_at *at)
 {
 	struct cgroup_record *record;
 	__u8 yes = 1;
 
-	if (bpf_map_lookup_elem(&told, &at->key))
+	if (bpf_map_lookup_elem(&sent_cgroups, &at->key))
 		return;
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
@@ -96,7 +96,7 @@ static __always_inline void tell_cgroup(const struct cgroup_at *at)
 	record->id = at->address;
 	cgroup_path(record);
 	bpf_ringbuf_submit(record, 0);
-	bpf_map_update_elem(&told, &at->key, &yes, BPF_ANY);
+	bpf_map_update_elem(&sent_cgroups, &at->key, &yes, BPF_ANY);
 }
 
 static __always_inline void describe_task(struct task_struct *task, const struct cgroup_key *cgroup,

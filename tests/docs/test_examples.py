@@ -38,7 +38,7 @@ def test_python(block: Block, tmp_path: Path) -> None:
             return
         assert process.stdout
         assert process.stdout.readline().startswith("collector_start")
-        with subprocess.Popen(["unshare", "-n", "sleep", "0.1"]) as child:
+        with subprocess.Popen(["unshare", "-n", "cat"], stdin=subprocess.PIPE) as child:  # until the block is left
             mine = f"inum={_inum(child.pid)}"
         shown = (line.split()[0] for line in iter(process.stdout.readline, "") if mine in line)
         assert list(itertools.islice(shown, 4)) == ["netns_create", "netns_enter", "netns_exit", "netns_destroy"]

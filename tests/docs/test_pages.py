@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
+import msgspec
 import pytest
 import yaml
 
+from cni_collector import AnyEvent, Stats
+from cni_collector.cli.main import main
+from cni_collector.events import type_name
 from cni_collector.version import VERSION
 
 from .pages import PAGES, ROOT, prose, spans
@@ -30,16 +35,27 @@ def test_the_readme_shows_a_kernel_of_debians() -> None:
     assert all(re.search(r"\+deb[0-9]+-(amd64|arm64)$", release) for release in shown)
 
 
+def test_the_readme_says_what_make_test_installs() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    [recipe] = re.findall(r"^packages-test:.*\n\ttools/packages ((?:.*\\\n)*.*)\n", makefile, re.MULTILINE)
+    [said] = re.findall(r"`make test` installs, by apt-get, what is missing of (.*?);", "\n".join(README), re.DOTALL)
+    assert set(re.findall(r"[\w-]+", said)) - {"and"} == set(recipe.replace("\\", "").split())
+
+
 def test_the_changelog_has_this_version_and_what_comes() -> None:
     versions = re.findall(r"^## \[(.+?)\](?: - [0-9]{4}-[0-9]{2}-[0-9]{2})?$", CHANGELOG, re.MULTILINE)
     assert versions[:2] == ["Unreleased", VERSION]
 
 
 def _renamed() -> list[str]:
-    """The names in the left column of "Upgrading" that are gone from all pages."""
+    """The names in the left column of "Upgrading", but for those of events, fields and commands that still are."""
     rows = re.findall(r"^\| (.+?) \| .+ \|$", CHANGELOG, re.MULTILINE)
-    names = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
-    return [name for name in names if re.search(r"[_\-:]", name) and name not in ("collector_stop",)] + ["missed"]
+    kinds = [*get_args(AnyEvent), Stats]
+    fields = {field.name for kind in kinds for field in msgspec.structs.fields(kind)}
+    kept = fields | {type_name(kind) for kind in get_args(AnyEvent)} | {"Stats", *main.commands}
+    names = {name for row in rows for name in re.findall(r"`(\w[^`]+|\"[^`]+)`", row)} - kept
+    assert "missed" in names
+    return sorted(names)
 
 
 @pytest.mark.parametrize("name", _renamed())

@@ -39,7 +39,7 @@ _IN_HOST: Final[_Fields] = {"own_cookie": HOST[0], "own_inum": HOST[1]}
 _BEGIN: Final = cni_start_record(b"/opt/cni/bin/bridge", *_VARIABLES, **_IN_HOST, **_BRIDGE)
 _END: Final = cni_end_record(status=0x0100, duration=18_400_000, **_BRIDGE)
 _BEGIN_CUT: Final = cni_start_record(b"/opt/cni/bin/bridge", *_VARIABLES[:5], cut=1, **(_BRIDGE | {"pid": 21}))
-_END_CUT: Final = cni_end_record(unsure=1, status=9, duration=1, **(_BRIDGE | {"pid": 21}))
+_END_CUT: Final = cni_end_record(unreadable=1, status=9, duration=1, **(_BRIDGE | {"pid": 21}))
 
 RECORDS: Final = [
     b"".join(map(slot, ring))

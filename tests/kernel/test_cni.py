@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 from cni_collector import CniEnd, CniStart, Event, Pod
 
 from ..support.actors import execute
+from ..support.listing import listed
 from ..support.watch import EMULATED, Watch, watching
 
 TRUE, SH, SLEEP = (str(shutil.which(name)) for name in ("true", "sh", "sleep"))
@@ -33,8 +32,8 @@ CALL = [
 ]
 
 
-def _calls(watch: Watch, pid: int, since: int = 0) -> list[Event]:
-    """The events of a process that has ended."""
+def _calls(watch: Watch, pid: int, since: int) -> list[Event]:
+    """The events of a process that has ended; `since` is before it began, as its pid was another's before."""
     watch.settle()
     return [event for event in watch.events[since:] if event.pid == pid and isinstance(event, CniStart | CniEnd)]
 
@@ -48,7 +47,8 @@ def _run(environment: list[bytes], *command: str) -> int:
 
 def _call(watch: Watch, environment: list[bytes], *command: str) -> tuple[CniStart, CniEnd]:
     """Runs a program that must be seen as one call."""
-    start, end = _calls(watch, _run(environment, *command))
+    since = len(watch.events)
+    start, end = _calls(watch, _run(environment, *command), since)
     assert isinstance(start, CniStart)
     assert isinstance(end, CniEnd)
     return start, end
@@ -88,16 +88,18 @@ def test_the_order_of_the_variables_does_not_matter(watch: Watch) -> None:
     ids=["empty", "usual", "similar names", "in values", "other variables of CNI"],
 )
 def test_other_programs_are_no_calls(watch: Watch, environment: list[bytes]) -> None:
-    assert _calls(watch, _run(environment)) == []
+    since = len(watch.events)
+    assert _calls(watch, _run(environment), since) == []
 
 
 def test_wherever_the_variable_begins(watch: Watch) -> None:
     """At each offset within a word, and at the edges of the parts that the kernel side reads."""
     edges = [1024, 2048] if EMULATED else [1024, 2048, 4096]
     paddings = [*range(3, 20), *(edge + offset for edge in edges for offset in range(-16, 4))]
+    since = len(watch.events)
     pids = [_run([b"P=" + b"x" * (padding - 3), b"CNI_COMMAND=DEL"]) for padding in paddings]
     watch.settle()
-    told = [event.pid for event in watch.events if isinstance(event, CniStart) and event.command == "DEL"]
+    told = [event.pid for event in watch.events[since:] if isinstance(event, CniStart) and event.command == "DEL"]
     assert [pid for pid in told if pid in pids] == pids
 
 
@@ -137,9 +139,11 @@ def test_arguments_too_long_for_the_kernel_side_come_from_proc(watch: Watch) -> 
     """While it lives, for who may look there; otherwise what was cut is said, and the cut pair not believed."""
     args = b"CNI_ARGS=X=" + b"x" * 8000 + b";" + ARGS.encode()
     with watching("--user", "root") as privileged:
+        since = len(watch.events)
         pid = execute([*CALL[:5], args], SLEEP, "100")
         start, ordinary = (
-            one.wait(lambda event: isinstance(event, CniStart) and event.pid == pid) for one in (privileged, watch)
+            one.wait(lambda event: isinstance(event, CniStart) and event.pid == pid, at)
+            for one, at in ((privileged, 0), (watch, since))
         )
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
@@ -148,10 +152,11 @@ def test_arguments_too_long_for_the_kernel_side_come_from_proc(watch: Watch) -> 
     assert start.args == args.decode().removeprefix("CNI_ARGS=")
     assert isinstance(ordinary, CniStart)
     assert (ordinary.environment, ordinary.pod) == ("cut", None)
+    since = len(watch.events)
     os.kill(watch.pid, signal.SIGSTOP)
     pid = _run([*CALL[:5], b"CNI_ARGS=" + ARGS.encode() + b";X=" + b"x" * 8000])
     os.kill(watch.pid, signal.SIGCONT)
-    start, end = _calls(watch, pid)
+    start, end = _calls(watch, pid, since)
     assert isinstance(start, CniStart)
     assert isinstance(end, CniEnd)
     assert (start.environment, start.pod, end.environment) == ("cut", POD, "cut")
@@ -233,9 +238,10 @@ def test_a_call_that_begins_with_a_later_program(watch: Watch) -> None:
 
 
 def test_delegates_are_below_their_caller(watch: Watch) -> None:
+    since = len(watch.events)
     pid = _run(CALL, SH, "-c", f"{TRUE}; {TRUE}; exit 0")
     watch.settle()
-    calls = [e for e in watch.events if isinstance(e, CniStart | CniEnd) and pid in (e.pid, e.parent)]
+    calls = [e for e in watch.events[since:] if isinstance(e, CniStart | CniEnd) and pid in (e.pid, e.parent)]
     first, second = dict.fromkeys(e.pid for e in calls if e.pid != pid)
     assert [(e.type, e.pid, e.parent) for e in calls] == [
         ("cni_start", pid, os.getpid()),
@@ -284,22 +290,20 @@ def test_what_is_not_asked_for_is_not_told() -> None:
 def test_a_call_under_way_is_listed() -> None:
     pid = execute(CALL, SLEEP, "100")
     try:
-        listed = _list_calls(pid)
+        told = _listed(pid)
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    assert (listed["command"], listed["plugin"], listed["parent"]) == ("ADD", os.path.realpath(SLEEP), os.getpid())
-    assert (listed["ifname"], listed["pod"]["name"], listed["netns_path"]) == ("eth0", "web-0", "/nowhere")
-    assert 0 <= listed["age_ns"] < 60e9
+    assert (told["command"], told["plugin"], told["parent"]) == ("ADD", os.path.realpath(SLEEP), os.getpid())
+    assert (told["ifname"], told["pod"]["name"], told["netns_path"]) == ("eth0", "web-0", "/nowhere")
+    assert 0 <= told["age_ns"] < 60e9
 
 
-def _list_calls(pid: int) -> dict[str, Any]:
+def _listed(pid: int) -> dict[str, Any]:
     """What `list --cni` says of a process, once it has become what it shall be."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        command = [sys.executable, "-m", "cni_collector", "list", "--cni", "-o", "json"]
-        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-        for call in map(json.loads, lines):
+        for call in listed("--cni"):
             if call["pid"] == pid and call["plugin"] == os.path.realpath(SLEEP):
-                return dict(call)
+                return call
     raise AssertionError("the call was not listed")

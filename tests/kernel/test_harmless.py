@@ -8,7 +8,7 @@ import sys
 import time
 
 from ..support.actors import a_life, a_netns
-from ..support.objects import kernel_objects
+from ..support.objects import held, kernel_objects
 from ..support.watch import PATIENCE, TIER, Watch, watching
 
 
@@ -23,10 +23,10 @@ def test_it_pins_nothing(watch: Watch) -> None:
 
 
 def test_a_killed_watch_leaves_nothing() -> None:
-    before = kernel_objects()
     with watching() as watch:
-        ours = kernel_objects() - before
-        assert {kind for kind, _ in ours} == {"prog", "map", "link"}
+        ours = held(watch.pid)
+        assert {one.kind for one in ours} == {"prog", "map", "link"}
+        assert ours <= kernel_objects()
         watch.kill()
     deadline = time.monotonic() + PATIENCE  # the kernel frees programs and maps after a grace period
     while kernel_objects() & ours and time.monotonic() < deadline:

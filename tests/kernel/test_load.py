@@ -17,8 +17,7 @@ WORKERS = 3
 
 
 def _burn(self: Puppet) -> None:
-    os.set_blocking(self._in.fileno(), False)
-    while not self._in.read(1):
+    while not self.spoken_to():
         sum(range(10_000))
 
 

@@ -52,7 +52,7 @@ def test_what_is_lost_by_it_is_told(monkeypatch: pytest.MonkeyPatch, tier: str) 
     with Collector(tier=tier) as collector:
         pass
     assert _start(collector).missing == [
-        "refusals of clone" if tier == "tracepoint" else "birth in a call that fails later"
+        "refusals of clone" if tier == "tracepoint" else "birth in a system call that fails later"
     ]
 
 

@@ -6,9 +6,8 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,19 @@ from ..support.actors import (
     cookie,
     execute,
     inum,
+    refused,
     setns,
     unmount,
     unshare,
 )
+from ..support.listing import listed_by_cookie
 from ..support.watch import Watch, watching
 
 UID = "11111111-2222-3333-4444-555555555555"
 POD = Pod("shop", "web-0", UID)
 NETNS_DIRECTORY = Path("/run/netns")
+PODS, MOST = 5, 2000
+"""Pods that end, and namespaces after them, of which one must have the inode number of one of those."""
 
 
 @pytest.fixture
@@ -83,12 +86,6 @@ def _facts(watch: Watch, about: int, since: int) -> list[tuple[str, str | None, 
     return [(e.type, e.name, e.pod) for e in watch.events[since:] if e.netns and e.netns.cookie == about]
 
 
-def _list() -> dict[int, dict[str, Any]]:
-    command = [sys.executable, "-m", "cni_collector", "list", "-o", "json"]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    return {one["cookie"]: one for one in map(json.loads, lines)}
-
-
 def test_a_pods_namespace_from_its_set_up_to_its_end(watch: Watch, path: Path) -> None:
     """Named once it is mounted, and a pod's once the call is told; it keeps both when the mount is gone."""
     since = len(watch.events)
@@ -124,24 +121,26 @@ def test_a_pods_namespace_from_its_set_up_to_its_end(watch: Watch, path: Path) -
 
 def test_an_inode_number_used_again_is_no_pods(watch: Watch) -> None:
     """Also for a path by process: the next namespace with the same inode number is another one."""
-    with a_netns() as (first, a):
-        _plugin("ADD", f"/proc/{first.pid}/ns/net")
-        number = os.stat(f"/proc/{first.pid}/ns/net").st_ino
+    numbers = {}
+    with ExitStack() as stack:
+        for _ in range(PODS):
+            holder, a = stack.enter_context(a_netns())
+            _plugin("ADD", f"/proc/{holder.pid}/ns/net")
+            numbers[a] = os.stat(f"/proc/{holder.pid}/ns/net").st_ino
         watch.settle()
-        first.end()
-    destroyed = watch.wait(lambda e: isinstance(e, NetnsDestroy) and e.netns is not None and e.netns.cookie == a)
-    assert destroyed.pod == POD
+    watch.destroyed(*numbers)
+    ends = [e for e in watch.events if isinstance(e, NetnsDestroy) and e.netns and e.netns.cookie in numbers]
+    assert {e.pod for e in ends} == {POD}
 
     def play() -> list[tuple[int, int]]:
         seen: list[tuple[int, int]] = []
-        while len(seen) < 500 and (not seen or seen[-1][1] != number):
+        while len(seen) < MOST and (not seen or seen[-1][1] not in numbers.values()):
             unshare(CLONE_NEWNET)
             seen.append((cookie(), inum()))
         return seen
 
     _, seen = act(play)
-    again = [one for one, its_inum in seen if its_inum == number]
-    assert again, "the number was not used again: nothing is shown by this"
+    assert seen[-1][1] in numbers.values(), "no number was used again: nothing is shown by this"
     watch.destroyed(*(one for one, _ in seen))
     strangers = {one for one, _ in seen}
     assert all(e.pod is None for e in watch.events if e.netns and e.netns.cookie in strangers)
@@ -187,12 +186,22 @@ def test_who_is_not_root_tells_nothing_about_namespaces(watch: Watch) -> None:
 
 def test_the_hosts_namespace_is_nobodys(watch: Watch) -> None:
     since = len(watch.events)
-    pid = _plugin("ADD", "/proc/self/ns/net")
-    pid2 = _plugin("ADD", f"/proc/{os.getpid()}/ns/net")
+    name = f"host-{os.getpid()}"
+    pid = _plugin("ADD", "/proc/self/ns/net", name=name)
+    pid2 = _plugin("ADD", f"/proc/{os.getpid()}/ns/net", name=name)
+
+    def try_to_get_out() -> None:
+        home = os.open("/proc/self/ns/net", os.O_RDONLY)
+        unshare(CLONE_NEWNET)
+        os.setuid(NOBODY)
+        assert refused(lambda: setns(home, CLONE_NEWNET))
+
+    act(try_to_get_out)
     watch.settle()
+    assert {e.pod for e in watch.events[since:] if e.netns == watch.start.host_netns} == {None}
     told = [e for e in watch.events[since:] if e.pid in (pid, pid2)]
     assert [(e.type, e.netns) for e in told] == [("cni_start", None), ("cni_end", None)] * 2
-    assert all(e.pod is None for e in watch.events[since:] if not e.type.startswith("cni_"))
+    assert all(e.type.startswith("cni_") for e in watch.events[since:] if e.pod and e.pod.name == name)
 
 
 def test_a_path_that_is_no_namespace(watch: Watch, tmp_path: Path) -> None:
@@ -200,9 +209,10 @@ def test_a_path_that_is_no_namespace(watch: Watch, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     for odd in (fifo, tmp_path, "/proc/self/ns/../ns/net", "relative", "/proc/1/ns/uts", "x" * 4000):
+        since = len(watch.events)
         pid = _plugin("ADD", odd)
         watch.settle()
-        [start, end] = [e for e in watch.events if e.pid == pid]
+        [start, end] = [e for e in watch.events[since:] if e.pid == pid]
         assert (start.netns, end.netns, start.pod) == (None, None, POD)
 
 
@@ -222,10 +232,11 @@ def test_a_late_reader_still_knows_the_path(path: Path) -> None:
 
 def test_filters_by_pod_and_what_they_need() -> None:
     """`--type` may leave out what attribution is made from: it is known all the same."""
-    options = ("--pod", "shop/web-0", "--type", "netns_enter", "--type", "netns_destroy")
+    name = f"filtered-{os.getpid()}"
+    options = ("--pod", f"shop/{name}", "--type", "netns_enter", "--type", "netns_destroy")
     with watching(*options) as watch, a_netns() as (holder, a), a_netns() as (other, b):
-        _plugin("ADD", f"/proc/{holder.pid}/ns/net")
-        _plugin("ADD", f"/proc/{other.pid}/ns/net", namespace="elsewhere")
+        _plugin("ADD", f"/proc/{holder.pid}/ns/net", name=name)
+        _plugin("ADD", f"/proc/{other.pid}/ns/net", namespace="elsewhere", name=name)
         for one in (holder, other):
             _visit(one.pid)
         other.end()
@@ -233,7 +244,7 @@ def test_filters_by_pod_and_what_they_need() -> None:
         watch.destroyed(a)
         watch.stop()
     assert [e.type for e in watch.events[1:-1]] == ["netns_enter", "netns_destroy"]
-    assert {e.pod for e in watch.events[1:-1]} == {POD}
+    assert {e.pod for e in watch.events[1:-1]} == {Pod("shop", name, UID)}
     assert b
 
 
@@ -265,7 +276,7 @@ def _attributed(a: int) -> tuple[Event, dict[str, Any]]:
     with watching() as watch:
         found = watch.wait(lambda e: isinstance(e, NetnsFound) and e.netns is not None and e.netns.cookie == a)
         watch.stop()
-    return found, _list()[a]
+    return found, listed_by_cookie()[a]
 
 
 def test_pods_older_than_the_collector(path: Path) -> None:

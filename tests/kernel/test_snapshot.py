@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 from cni_collector import NetnsCreate, NetnsDestroy, NetnsFound
 
 from ..support.actors import CLONE_FS, CLONE_NEWNET, Puppet, a_netns, bind_mount, cookie, unmount, unshare
+from ..support.listing import listed_by_cookie
 from ..support.watch import EMULATED, watching
 
 
@@ -68,8 +66,7 @@ def test_a_namespace_born_while_starting_is_reported_once() -> None:
     def play(self: Puppet) -> list[int]:
         made = []
         self.say("ready")
-        os.set_blocking(self._in.fileno(), False)
-        while not self._in.read(1):
+        while not self.spoken_to():
             unshare(CLONE_NEWNET)
             made.append(cookie())
             if EMULATED:
@@ -101,8 +98,7 @@ def test_what_goes_on_inside_while_starting_finds_nothing_twice() -> None:
     def play(self: Puppet) -> int:
         unshare(CLONE_NEWNET)
         self.say(cookie())
-        os.set_blocking(self._in.fileno(), False)
-        while not self._in.read(1):
+        while not self.spoken_to():
             unshare(CLONE_FS)
         return 0
 
@@ -119,7 +115,7 @@ def test_list(tmp_path: Path) -> None:
     mount = tmp_path / "named"
     with a_netns() as (holder, a):
         b = _a_mounted_netns(mount)
-        listed = _list()
+        listed = listed_by_cookie()
         assert listed[a]["pid"] == holder.pid
         assert listed[a]["members"] == 1
         assert listed[a]["names"] == []
@@ -132,10 +128,3 @@ def test_list(tmp_path: Path) -> None:
             "names": [str(mount)],
         }
         unmount(str(mount))
-
-
-def _list() -> dict[int, dict[str, object]]:
-    output = subprocess.run(
-        [sys.executable, "-m", "cni_collector", "list", "-o", "json"], check=True, capture_output=True, text=True
-    ).stdout
-    return {line["cookie"]: line for line in map(json.loads, output.splitlines())}

@@ -6,17 +6,13 @@ The truth comes from who drives containerd, and from the plugins' own log.
 from __future__ import annotations
 
 import collections
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -25,6 +21,7 @@ from cni_collector import CniEnd, CniStart, Event, NetnsCreate, NetnsDestroy, Ne
 from cni_collector import Pod as TheirPod
 
 from ..support.containerd import Containerd, Pod
+from ..support.listing import listed
 from ..support.plugins import Call
 from ..support.watch import Watch, watching
 
@@ -209,10 +206,10 @@ def test_a_plugin_that_hangs_until_the_runtime_gives_up(containerd: Containerd, 
         thread = threading.Thread(target=run)
         thread.start()
         call = containerd.plugins.log.wait(lambda call: call.plugin == "bridge")
-        listed = _list("--cni")
+        under_way = listed("--cni")
         thread.join(60)
     assert failures
-    assert [one["command"] for one in listed if one["pid"] == call.pid] == ["ADD"]
+    assert [one["command"] for one in under_way if one["pid"] == call.pid] == ["ADD"]
     end = watch.wait(lambda e: isinstance(e, CniEnd) and e.pid == call.pid)
     assert isinstance(end, CniEnd)
     assert (end.signal, end.exit_code, end.pod and end.pod.name) == ("SIGKILL", None, "hung")
@@ -254,11 +251,11 @@ def test_a_collector_that_starts_after_the_pods(containerd: Containerd) -> None:
     """Libcni's cache names them; what it says is found on all later events, too."""
     pods = [_pod(containerd, f"web-{number}") for number in range(3)]
     inums = {os.stat(containerd.netns_path(pod)).st_ino: pod for pod in pods}
-    listed = {one["inum"]: one for one in _list()}
+    by_inum = {one["inum"]: one for one in listed()}
     for inum, pod in inums.items():
-        assert listed[inum]["pod"] == {"namespace": "shop", "name": pod.name, "uid": pod.uid}
-        assert listed[inum]["pod_from"] == "cni_cache"
-        assert listed[inum]["names"] == [containerd.netns_path(pod).replace("/var/run", "/run")]
+        assert by_inum[inum]["pod"] == {"namespace": "shop", "name": pod.name, "uid": pod.uid}
+        assert by_inum[inum]["pod_from"] == "cni_cache"
+        assert by_inum[inum]["names"] == [containerd.netns_path(pod).replace("/var/run", "/run")]
     with watching() as watch:
         found = {e.netns.inum: e for e in watch.events if isinstance(e, NetnsFound) and e.netns}
         for inum, pod in inums.items():
@@ -311,8 +308,3 @@ def test_churn(containerd: Containerd, watch: Watch) -> None:
     assert max(inums.values()) > 1, "no inode number was used twice: nothing is shown by this"
     starts, ends = ({e.pid for e in watch.events if isinstance(e, kind)} for kind in (CniStart, CniEnd))
     assert starts == ends
-
-
-def _list(*options: str) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "cni_collector", "list", "-o", "json", *options]
-    return [json.loads(line) for line in subprocess.run(command, check=True, capture_output=True).stdout.splitlines()]

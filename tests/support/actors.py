@@ -8,6 +8,7 @@ import json
 import mmap
 import os
 import platform
+import select
 import signal
 import socket
 import traceback
@@ -145,6 +146,10 @@ class Puppet:
         line = self._in.readline()
         assert line, "the other side is gone"
         return json.loads(line)
+
+    def spoken_to(self) -> bool:
+        """Whether the other side has said something that was not heard yet, or is gone. Does not wait."""
+        return bool(select.select([self._in], [], [], 0)[0])
 
     def end(self) -> Any:
         """Lets the child go on for the last time, if it waits; reaps it, and returns what it returned."""

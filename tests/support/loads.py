@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,19 +154,10 @@ def busy(processes: int) -> Iterator[None]:
     """So many processes do nothing but take the CPU."""
 
     def burn(self: Puppet) -> None:
-        os.set_blocking(self._in.fileno(), False)
-        while not self._in.read(1):
+        while not self.spoken_to():
             sum(range(100_000))
 
     with contextlib.ExitStack() as stack:
         for _ in range(processes):
             stack.enter_context(Puppet(burn))
         yield
-
-
-def repeat_until_told(self: Puppet, once: Callable[[], None], pause: float) -> None:
-    """Does something again and again until the other side says something."""
-    os.set_blocking(self._in.fileno(), False)
-    while not self._in.read(1):
-        once()
-        time.sleep(pause)

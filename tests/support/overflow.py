@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cni_collector import Event, NetnsEnter, NetnsExit
@@ -12,10 +15,36 @@ from cni_collector import Event, NetnsEnter, NetnsExit
 from . import loads
 from .loads import Amount, Done
 from .outcome import Outcome, count, lost
-from .recorder import LARGE, SEVERAL, Recorder, mark, several_marks
+from .watch import LARGE, SEVERAL, Watch, mark, several_marks
 
-Trouble = Callable[[Recorder], contextlib.AbstractContextManager[None]]
+Trouble = Callable[[Watch], contextlib.AbstractContextManager[None]]
 """What befalls the collector while the block is entered."""
+
+
+def stopped(seconds: float) -> Trouble:
+    """SIGSTOP for so long, or as long as the load takes."""
+    return _paused(seconds, lambda victim: victim.process)
+
+
+def unread(seconds: float) -> Trouble:
+    """Whoever reads its pipe stands still for so long, or as long as the load takes."""
+    return _paused(seconds, lambda victim: victim.reader)
+
+
+def _paused(seconds: float, who: Callable[[Watch], subprocess.Popen[bytes] | None]) -> Trouble:
+    @contextlib.contextmanager
+    def pause(victim: Watch) -> Iterator[None]:
+        process = who(victim)
+        assert process
+        process.send_signal(signal.SIGSTOP)
+        begun = time.monotonic()
+        try:
+            yield
+            time.sleep(max(0, seconds - (time.monotonic() - begun)))
+        finally:
+            process.send_signal(signal.SIGCONT)
+
+    return pause
 
 
 def beside_a_witness(
@@ -34,12 +63,15 @@ def beside_a_witness(
         patience: seconds that the collector may need to catch up.
         pipe: the collector writes to a pipe.
     """
-    with Recorder(home, "witness", *LARGE) as witness, Recorder(home, "victim", *options, pipe=pipe) as victim:
+    with (
+        Watch(*LARGE, home=home, name="witness") as witness,
+        Watch(*options, home=home, name="victim", pipe=pipe) as victim,
+    ):
         several_marks(victim, witness)
         with trouble(victim):
             made = loads.run(amount)
         mark(victim, witness, patience=patience)
-        witness.destroyed(made.cookies)
+        witness.destroyed(*made.cookies)
         several_marks(victim, witness, patience=patience)
         stops = victim.stop(), witness.stop()
     outcome = weigh(victim, witness, made)
@@ -48,7 +80,7 @@ def beside_a_witness(
     return outcome
 
 
-def weigh(victim: Recorder, witness: Recorder, made: Done, unlike: frozenset[int] = frozenset()) -> Outcome:
+def weigh(victim: Watch, witness: Watch, made: Done, unlike: frozenset[int] = frozenset()) -> Outcome:
     """What happened between the first marks and the last, as the witness saw it, and what became of it.
 
     There are several marks at either end: between some two of them the sums must be right.

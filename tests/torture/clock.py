@@ -20,7 +20,7 @@ from cni_collector import CniEnd, Event, NetnsDestroy
 
 from ..support.actors import CLONE_NEWNET, Puppet, cookie, execute, refused, setns, unshare
 from ..support.outcome import Counts, Outcome, count, lost
-from ..support.recorder import CHECKOUT, LARGE, Recorder, mark
+from ..support.watch import CHECKOUT, LARGE, Watch, mark
 
 MACHINE: Final = ("6.12", "amd64")
 STEPS: Final = (3600.0, -7200.0, 90_000.0, -86_400.0, 0.5, -0.5)
@@ -64,7 +64,7 @@ def steps(home: Path, set_time: Callable[[float], None], idle: float) -> Outcome
     """
     acted: list[Acted] = []
     began = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    with Recorder(home, "watch", *LARGE) as watch:
+    with Watch(*LARGE, home=home, name="watch") as watch:
         mark(watch)
         lives, calls = [], []
         for step in STEPS:
@@ -79,7 +79,7 @@ def steps(home: Path, set_time: Callable[[float], None], idle: float) -> Outcome
                 life.end()
             lives.append(born)
             calls.append(call)
-        watch.destroyed(lives)
+        watch.destroyed(*lives)
         mark(watch)
         watch.stop()
     took = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - began

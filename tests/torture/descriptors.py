@@ -16,7 +16,7 @@ from ..support.exporting import read_events
 from ..support.loads import TRUE, Amount
 from ..support.outcome import Outcome
 from ..support.overflow import beside_a_witness
-from ..support.recorder import CHECKOUT, Recorder
+from ..support.watch import CHECKOUT, Watch
 
 POD = Pod("shop", "web-0")
 
@@ -27,7 +27,7 @@ def descriptors(home: Path, limits: Sequence[int], amount: Amount, *options: str
     holders: list[int] = []
 
     @contextlib.contextmanager
-    def none_left(victim: Recorder) -> Iterator[None]:
+    def none_left(victim: Watch) -> Iterator[None]:
         before = resource.prlimit(victim.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(victim.pid, resource.RLIMIT_NOFILE, (1, before[1]))
         try:

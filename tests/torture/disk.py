@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..support.loads import Amount
 from ..support.outcome import Outcome
-from ..support.overflow import beside_a_witness
-from ..support.recorder import Recorder
+from ..support.overflow import beside_a_witness, unread
+from ..support.watch import Watch
 
 
 @contextlib.contextmanager
@@ -34,7 +31,7 @@ def full(home: Path, amount: Amount, *options: str) -> Outcome:
         path, ballast = disk / "events.json", disk / "ballast"
 
         @contextlib.contextmanager
-        def fill(_: Recorder) -> Iterator[None]:
+        def fill(_: Watch) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 ballast.write_bytes(bytes(16 << 20))
             yield
@@ -58,16 +55,4 @@ def full(home: Path, amount: Amount, *options: str) -> Outcome:
 
 def blocked(home: Path, seconds: float, amount: Amount, *options: str) -> Outcome:
     """Whoever reads stdout stands still for so long, or as long as the load takes."""
-
-    @contextlib.contextmanager
-    def block(victim: Recorder) -> Iterator[None]:
-        assert victim.reader
-        os.kill(victim.reader.pid, signal.SIGSTOP)
-        begun = time.monotonic()
-        try:
-            yield
-            time.sleep(max(0, seconds - (time.monotonic() - begun)))
-        finally:
-            os.kill(victim.reader.pid, signal.SIGCONT)
-
-    return beside_a_witness(home, block, amount, *options, pipe=True)
+    return beside_a_witness(home, unread(seconds), amount, *options, pipe=True)

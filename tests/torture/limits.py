@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import uuid
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ..support.actors import CLONE_FS, CLONE_NEWNET, Puppet, cookie, execute, un
 from ..support.loads import Done
 from ..support.outcome import Counts, Outcome
 from ..support.overflow import weigh
-from ..support.recorder import LARGE, Recorder, several_marks
+from ..support.watch import LARGE, Watch, several_marks
 
 
 def limits(home: Path, tracked: int, plugins: int, cgroups: int) -> Outcome:
@@ -28,10 +29,17 @@ def limits(home: Path, tracked: int, plugins: int, cgroups: int) -> Outcome:
     """
     sizes = (f"tracked={tracked}", f"plugins={plugins}", f"told={cgroups}")
     with contextlib.ExitStack() as stack:
-        witness = stack.enter_context(Recorder(home, "witness", *LARGE))
+        witness = stack.enter_context(Watch(*LARGE, home=home, name="witness"))
         older = stack.enter_context(Puppet(lambda self: _hold(self, tracked // 2)))
         older_cookies = older.hear()
-        victim = stack.enter_context(Recorder(home, "victim", *LARGE, module=("-m", "tests.torture.smaller", *sizes)))
+        victim = stack.enter_context(
+            Watch(
+                *LARGE,
+                home=home,
+                name="victim",
+                command=(sys.executable, "-m", "tests.torture.smaller", *sizes, "watch"),
+            )
+        )
         several_marks(witness, victim)
         holder = stack.enter_context(Puppet(lambda self: _hold(self, 2 * tracked)))
         cookies = holder.hear()
@@ -39,19 +47,19 @@ def limits(home: Path, tracked: int, plugins: int, cgroups: int) -> Outcome:
         environment = [b"CNI_COMMAND=ADD", f"CNI_CONTAINERID={tag}".encode()]
         calls = [execute(environment, "/bin/sleep", "1000") for _ in range(2 * plugins)]
         for pid in calls:
-            witness.until(lambda e, pid=pid: e.type == "cni_start" and e.pid == pid)  # type: ignore[misc]
+            witness.wait(lambda e, pid=pid: e.type == "cni_start" and e.pid == pid)  # type: ignore[misc]
         for pid in calls:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         for puppet in (older, holder):
             puppet.say("let go")
             puppet.hear()
-        witness.destroyed([*older_cookies[: len(older_cookies) // 2], *cookies[: len(cookies) // 2]])
+        witness.destroyed(*older_cookies[: len(older_cookies) // 2], *cookies[: len(cookies) // 2])
         for puppet in (older, holder):  # there is room again: nothing may be told a second time
             puppet.say("unshare")
             puppet.hear()
             puppet.end()
-        witness.destroyed([*cookies, *older_cookies])
+        witness.destroyed(*cookies, *older_cookies)
         several_marks(witness, victim)
         victim.stop()
         witness.stop()

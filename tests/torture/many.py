@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +12,9 @@ from pathlib import Path
 from cni_collector import NetnsCreate, NetnsDestroy, NetnsFound
 
 from ..support.actors import CLONE_NEWNET, Puppet, cookie, unshare
+from ..support.listing import listed_by_cookie
 from ..support.outcome import Outcome, lost
-from ..support.recorder import CHECKOUT, LARGE, Recorder
+from ..support.watch import LARGE, Watch
 
 LEFT = 2 << 30
 """Bytes of memory that are left free."""
@@ -48,7 +46,7 @@ def many(home: Path, number: int, say: Callable[[str], None]) -> Outcome:
 
     outcome = Outcome()
     with contextlib.ExitStack() as stack:
-        first = stack.enter_context(Recorder(home, "first", *LARGE))
+        first = stack.enter_context(Watch(*LARGE, home=home, name="first"))
         holders = [stack.enter_context(Puppet(hold)) for _ in range(0, number, EACH)]
         made: list[int] = []
 
@@ -66,20 +64,20 @@ def many(home: Path, number: int, say: Callable[[str], None]) -> Outcome:
         outcome.check(len(made) == number, f"memory was enough for {len(made):,} namespaces only")
         outcome.notes.append(f"one namespace takes {each >> 10} KiB of memory")
         say(f"{len(made):,} namespaces are there")
-        with Recorder(home, "second", *LARGE) as second:
+        with Watch(*LARGE, home=home, name="second") as second:
             found = {e.netns.cookie for e in second.events if isinstance(e, NetnsFound) and e.netns}
             begun = time.monotonic()
-            listed = _list()
+            there = listed_by_cookie()
             outcome.notes.append(
                 f"list took {time.monotonic() - begun:.1f} s, a second collector's RSS is {_rss(second.pid)} MB"
             )
-            outcome.same("made, but not listed", set(made) - listed, set())
+            outcome.same("made, but not listed", set(made) - there.keys(), set())
             say("all of them die")
             begun = time.monotonic()
             for holder in holders:
                 holder.kill()
             for one in (first, second):
-                one.destroyed(made)
+                one.destroyed(*made)
             outcome.notes.append(f"the kernel took {time.monotonic() - begun:.1f} s to tear them down")
             second.stop()
             first.stop()
@@ -111,9 +109,3 @@ def _rss(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) >> 10
     return 0
-
-
-def _list() -> set[int]:
-    command = [sys.executable, "-m", "cni_collector", "list", "-o", "json"]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=True)
-    return {json.loads(line)["cookie"] for line in done.stdout.splitlines()}

@@ -17,8 +17,7 @@ from ..support import loads
 from ..support.loads import Amount, Done
 from ..support.outcome import Outcome, count
 from ..support.overflow import Trouble, weigh
-from ..support.recorder import CHECKOUT, LARGE, Recorder, mark, several_marks
-from ..support.watch import PATIENCE
+from ..support.watch import CHECKOUT, LARGE, PATIENCE, Watch, mark, several_marks
 from . import groups
 from .descriptors import starts
 from .disk import small_disk
@@ -53,7 +52,7 @@ def address_space(home: Path, amount: Amount, *options: str) -> Outcome:
     """Takes all that is free from one that runs, and has a full ring to read."""
 
     @contextlib.contextmanager
-    def none_left(victim: Recorder) -> Iterator[None]:
+    def none_left(victim: Watch) -> Iterator[None]:
         os.kill(victim.pid, signal.SIGSTOP)
         try:
             yield
@@ -69,7 +68,7 @@ def growing_queue(home: Path, amount: Amount, *options: str) -> Outcome:
     with small_disk(home / "disk", "16k") as disk:
 
         @contextlib.contextmanager
-        def none_left(victim: Recorder) -> Iterator[None]:
+        def none_left(victim: Watch) -> Iterator[None]:
             resource.prlimit(victim.pid, resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))
             yield
 
@@ -86,7 +85,7 @@ def group_limit(home: Path, size: int, amount: Amount, *options: str) -> Outcome
     with groups.memory_limit(size) as group, small_disk(home / "disk", "16k") as disk:
 
         @contextlib.contextmanager
-        def limit(victim: Recorder) -> Iterator[None]:
+        def limit(victim: Watch) -> Iterator[None]:
             groups.move(victim.pid, group)
             yield
 
@@ -94,12 +93,12 @@ def group_limit(home: Path, size: int, amount: Amount, *options: str) -> Outcome
 
 
 def _survives_or_not(home: Path, name: str, trouble: Trouble, amount: Amount, *options: str) -> Outcome:
-    with Recorder(home, "witness", *LARGE) as witness, Recorder(home, "victim", *options) as victim:
+    with Watch(*LARGE, home=home, name="witness") as witness, Watch(*options, home=home, name="victim") as victim:
         several_marks(victim, witness)
         with trouble(victim):
             made = loads.run(amount)
             mark(witness)
-            witness.destroyed(made.cookies)
+            witness.destroyed(*made.cookies)
         try:
             several_marks(victim, witness)
             victim.stop()
@@ -115,7 +114,7 @@ def _survives_or_not(home: Path, name: str, trouble: Trouble, amount: Amount, *o
         return outcome
 
 
-def _ended(victim: Recorder, witness: Recorder, made: Done, name: str, status: int) -> Outcome:
+def _ended(victim: Watch, witness: Watch, made: Done, name: str, status: int) -> Outcome:
     """It has ended: each process' part of what it told must be the beginning of what there was to tell."""
     truth = list(filter(made.mine, witness.between(0, -1)))
     told = list(filter(made.mine, victim.events))

@@ -18,7 +18,7 @@ from ..support.loads import Amount
 from ..support.outcome import Outcome
 from ..support.overflow import beside_a_witness
 from ..support.prometheus import get
-from ..support.recorder import CHECKOUT, Recorder
+from ..support.watch import CHECKOUT, Watch
 
 CALLS = 20
 """Under way when the collector is stopped; all but one of them end while it is."""
@@ -33,9 +33,9 @@ def metrics(home: Path, amount: Amount, *options: str) -> Outcome:
     calls: list[int] = []
 
     @contextlib.contextmanager
-    def stop(victim: Recorder) -> Iterator[None]:
+    def stop(victim: Watch) -> Iterator[None]:
         calls.extend(execute([b"CNI_COMMAND=ADD"], "/bin/sleep", "1000") for _ in range(CALLS))
-        victim.until(lambda e: e.type == "cni_start" and e.pid == calls[-1])
+        victim.wait(lambda e: e.type == "cni_start" and e.pid == calls[-1])
         with contextlib.ExitStack() as living:
             for _ in range(3):  # they die, and nobody is told
                 living.enter_context(a_netns())

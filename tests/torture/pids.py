@@ -12,7 +12,7 @@ from cni_collector import CniEnd, CniStart, Event, NetnsEnter, NetnsExit
 
 from ..support.actors import CLONE_NEWNET, Puppet, a_netns, clone3, execute, setns
 from ..support.outcome import Counts, Outcome, count, lost
-from ..support.recorder import LARGE, Recorder, mark
+from ..support.watch import LARGE, Watch, mark
 
 WRAPS_UP_TO = 1 << 16
 """Where there are more pids than these, using all of them up would take too long."""
@@ -28,7 +28,7 @@ def pids(home: Path, rounds: int, wraps: int) -> Outcome:
         wraps: how often all pids are used up, where the machine has few enough of them, while calls go on.
     """
     outcome = Outcome()
-    with Recorder(home, "watch", *LARGE) as watch, a_netns() as (holder, cookie):
+    with Watch(*LARGE, home=home, name="watch") as watch, a_netns() as (holder, cookie):
         fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
         mark(watch)
         with Puppet(lambda _: _one_pid(fd, rounds)) as process:

@@ -21,7 +21,7 @@ from ..support.actors import Puppet, a_netns
 from ..support.loads import Amount, Done, done, work
 from ..support.outcome import Counts, Outcome
 from ..support.overflow import weigh
-from ..support.recorder import LARGE, Recorder, mark, several_marks
+from ..support.watch import LARGE, Watch, mark, several_marks
 
 FLAT = 2.0
 """Megabytes by which the median RSS of the last third may be above that of the second; the first third warms up."""
@@ -43,8 +43,8 @@ def soak(home: Path, seconds: float, pods: bool, say: Callable[[str], None]) -> 
         say: told how it goes.
     """
     with contextlib.ExitStack() as stack:
-        witness = stack.enter_context(Recorder(home, "witness", *LARGE))
-        watch = stack.enter_context(Recorder(home, "watch"))
+        witness = stack.enter_context(Watch(*LARGE, home=home, name="witness"))
+        watch = stack.enter_context(Watch(home=home, name="watch"))
         holder, _ = stack.enter_context(a_netns())
         fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
         stack.callback(os.close, fd)
@@ -68,7 +68,7 @@ def soak(home: Path, seconds: float, pods: bool, say: Callable[[str], None]) -> 
             calls, number = podder.hear()
             say(f"{number} pods have come and gone")
         mark(watch, witness)
-        witness.destroyed(made.cookies)
+        witness.destroyed(*made.cookies)
         several_marks(watch, witness)
         if podder:
             podder.end()
@@ -87,9 +87,8 @@ def soak(home: Path, seconds: float, pods: bool, say: Callable[[str], None]) -> 
 
 
 def _work(self: Puppet, fd: int) -> dict[str, Any]:
-    os.set_blocking(self._in.fileno(), False)
     total = Done(Counts())
-    while not self._in.read(1):
+    while not self.spoken_to():
         total = total.join(done(work(ROUND, fd)))
         time.sleep(REST)
     return {what: value if what == "counts" else list(value) for what, value in total._asdict().items()}
@@ -105,9 +104,8 @@ def _pods(self: Puppet) -> None:
     with Containerd() as containerd:
         self.say("ready")
         self.hear()
-        os.set_blocking(self._in.fileno(), False)
         number = 0
-        while not self._in.readline():
+        while not self.spoken_to():
             name, number = f"web-{number}", number + 1
             if number % 5 == 0:
                 with containerd.plugins.fault("portmap", "ADD", "error"), contextlib.suppress(grpc.RpcError):
@@ -118,7 +116,7 @@ def _pods(self: Puppet) -> None:
                 containerd.create_container(pod, "main", ["sleep", "1000"])
             containerd.stop_pod(pod)
             containerd.remove_pod(pod)
-        os.set_blocking(self._in.fileno(), True)
+        self.hear()
         log = containerd.plugins.log.calls()
         self.say([[[call.pid, call.command, call.path, call.container] for call in log], number])
         self.hear()
@@ -137,7 +135,7 @@ def _give_up(podder: Puppet) -> None:
         time.sleep(0.1)
 
 
-def _sample(watch: Recorder, seconds: float, say: Callable[[str], None]) -> list[float]:
+def _sample(watch: Watch, seconds: float, say: Callable[[str], None]) -> list[float]:
     """The collector's RSS in megabytes, again and again for so long."""
     rss = []
     begun = told = time.monotonic()

@@ -11,7 +11,7 @@ from ..support import loads
 from ..support.loads import Amount
 from ..support.outcome import Outcome
 from ..support.overflow import beside_a_witness
-from ..support.recorder import Recorder
+from ..support.watch import Watch
 from . import groups
 
 
@@ -20,7 +20,7 @@ def starved(home: Path, percent: int, amount: Amount, *options: str) -> Outcome:
     with groups.cpu_quota(percent) as group:
 
         @contextlib.contextmanager
-        def starve(victim: Recorder) -> Iterator[None]:
+        def starve(victim: Watch) -> Iterator[None]:
             groups.move(victim.pid, group)
             with loads.busy(len(os.sched_getaffinity(0))):
                 yield

@@ -10,14 +10,14 @@ from cni_collector import NetnsEnter, NetnsExit
 
 from ..support.actors import CLONE_NEWNET, Puppet, a_netns, setns
 from ..support.outcome import Outcome, count, lost
-from ..support.recorder import LARGE, Recorder, mark
+from ..support.watch import LARGE, Watch, mark
 
 STACK = 64 << 10
 
 
 def threads(home: Path, number: int) -> Outcome:
     """So many of them; every second one moves back, the others end inside."""
-    with Recorder(home, "watch", *LARGE) as watch, a_netns() as (holder, cookie):
+    with Watch(*LARGE, home=home, name="watch") as watch, a_netns() as (holder, cookie):
         fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
 
         def play(_: Puppet) -> list[int]:

@@ -39,7 +39,7 @@ from ..support.actors import (
 from ..support.leftovers import hierarchies, remove_groups
 from ..support.loads import TRUE
 from ..support.outcome import Counts, Outcome, count, lost
-from ..support.recorder import CHECKOUT, LARGE, Recorder, mark
+from ..support.watch import CHECKOUT, LARGE, Watch, mark
 
 POD: Final = Pod("shop", "web-0", str(uuid.UUID(int=1)))
 _ARGS: Final = f"K8S_POD_NAMESPACE={POD.namespace};K8S_POD_NAME={POD.name};K8S_POD_UID={POD.uid}".encode()
@@ -83,8 +83,8 @@ def users(home: Path, repeats: int) -> Outcome:
     named = home / "victim"
     named.touch()
     with contextlib.ExitStack() as stack:
-        watch = stack.enter_context(Recorder(home, "watch", *LARGE))
-        privileged = stack.enter_context(Recorder(home, "privileged", *LARGE, "--user", "root"))
+        watch = stack.enter_context(Watch(*LARGE, home=home, name="watch"))
+        privileged = stack.enter_context(Watch(*LARGE, "--user", "root", home=home, name="privileged"))
         holder, victim = stack.enter_context(a_netns())
         path = f"/proc/{holder.pid}/ns/net"
         bind_mount(path, str(named))
@@ -108,10 +108,10 @@ def users(home: Path, repeats: int) -> Outcome:
         _listed(outcome, path)
         reap(execute([b"CNI_COMMAND=CHECK", b"CNI_NETNS=" + path.encode()], TRUE))
         mark(watch, privileged)
-        for recorder in (watch, privileged):
-            recorder.stop()
-    for recorder in (watch, privileged):
-        events = recorder.between(1, 2)
+        for one in (watch, privileged):
+            one.stop()
+    for one in (watch, privileged):
+        events = one.between(1, 2)
         for attempt in attempts:
             attempt.check(events)
         about = [e for e in events if e.netns and e.netns.cookie == victim]
@@ -122,7 +122,7 @@ def users(home: Path, repeats: int) -> Outcome:
         others = [e for e in events if e.pod and e not in about and not isinstance(e, CniStart | CniEnd)]
         mine = [e for e in others if e.pod and (e.pod.uid == POD.uid or e.uid == NOBODY)]
         outcome.check(not mine, f"others are told to be of the victim's pod, or of one that they named: {mine[:2]}")
-        _readable(outcome, recorder.path)
+        _readable(outcome, one.path)
     pids = {pid for attempt in attempts for pid in attempt.pids}
     outcome.arrived = count(e for e in watch.between(1, 2) if e.pid in pids)
     for attempt in attempts:

@@ -21,7 +21,7 @@ NETNS_FIELDS = (
 CNI_START = struct.Struct(f"=BBHIQQQ{TASK}")
 CNI_START_FIELDS = f"type cut length own_inum time started own_cookie {TASK_FIELDS}"
 CNI_END = struct.Struct(f"=BBH{TASK}QQQ")
-CNI_END_FIELDS = f"type unsure status {TASK_FIELDS} time started duration"
+CNI_END_FIELDS = f"type unreadable status {TASK_FIELDS} time started duration"
 CGROUP = struct.Struct("@BBHIQ")
 CGROUP_SIZE = 2048
 

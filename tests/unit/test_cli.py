@@ -705,5 +705,5 @@ def test_check(run: Run, monkeypatch: pytest.MonkeyPatch, fails: bool | None, co
     assert result.exit_code == code
     assert all(words in result.stdout for words in told)
     assert result.stdout.count("not offered  not on Sundays") == 2
-    assert all(hook.gives in result.stdout for hook in hooks)
+    assert all(hook.fact in result.stdout for hook in hooks)
     assert ("nothing can be collected" in result.stderr) == bool(code)

@@ -177,7 +177,7 @@ VALUES = {
     "cause": st.integers(0, 4),
     "error": u16,
     "status": u16,
-    "unsure": st.just(0),
+    "unreadable": st.just(0),
     "comm": st.binary(max_size=16),
 }
 LONG = {"time", "cookie", "other_cookie", "cgroup", "lifetime", "teardown", "started", "duration"}

@@ -22,7 +22,7 @@ LAYOUTS = {  # the fields in the order of the format; those that Python reads as
         f"type cause error userns time cookie other_cookie inum other_inum {TASK} entered_tid lifetime teardown",
     ),
     "cni_start_record": (wire.CNI_START_RECORD, f"type cut length own_inum time started own_cookie {TASK}"),
-    "cni_end_record": (wire.CNI_END_RECORD, f"type unsure status {TASK} time started duration"),
+    "cni_end_record": (wire.CNI_END_RECORD, f"type unreadable status {TASK} time started duration"),
     "cgroup_record": (wire.CGROUP_RECORD, "type level length hierarchy id"),
     "lost": (wire.LOST, "count"),
     "state": (wire.STATE, "host_cookie host_inum cgroup_epoch ready"),

@@ -45,6 +45,6 @@ def _check_tier(tier: str) -> bool:
 def _line(hook: Hook, error: CollectorError | None) -> str:
     names = "+".join(hook.programs)
     if error is None:
-        return f"  {click.style('ok', fg='green')}       {hook.gives}  ({names})"
+        return f"  {click.style('ok', fg='green')}       {hook.fact}  ({names})"
     lost = "needed" if hook.required else "lost by it"
-    return f"  {click.style('missing', fg='red')}  {hook.gives} ({lost})  ({names})\n           {error}"
+    return f"  {click.style('missing', fg='red')}  {hook.fact} ({lost})  ({names})\n           {error}"

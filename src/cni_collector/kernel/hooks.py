@@ -30,15 +30,15 @@ class Hook(NamedTuple):
     """Programs that together see one kind of fact.
 
     Attributes:
-        programs: in the order in which they are attached: the end of a call before its beginning, so that a
-            call seen to begin is also seen to end.
-        gives: the fact, in words; what is lost where the hook is missing.
+        programs: in the order in which they are attached: the end of a system call before its beginning, so that
+            one that is seen to begin is also seen to end. A program may stand in several hooks.
+        fact: what they see, in words: what is not reported where the hook is missing.
         feeds: the types of event that depend on it; it is left out where none of them is wanted.
         required: without it the tier is not offered.
     """
 
     programs: tuple[str, ...]
-    gives: str
+    fact: str
     feeds: EventTypes
     required: bool = False
 
@@ -56,7 +56,7 @@ def _ending(program: str) -> Hook:
     return Hook((program,), "exit of tasks that end inside", frozenset({NetnsExit}))
 
 
-def _calls(*programs: str) -> Hook:
+def _cni_calls(*programs: str) -> Hook:
     return Hook(programs, "CNI calls, and the pods that they name", CNI_EVENTS)
 
 
@@ -69,7 +69,7 @@ def _function_hooks(end: str, begin: str) -> tuple[Hook, ...]:
     return (
         Hook((f"{end}_cleanup", f"{begin}_cleanup"), "destruction", _DESTROY),
         _FORK,
-        Hook((f"{end}_copy",), "birth in a call that fails later", _BIRTHS),
+        Hook((f"{end}_copy",), "birth in a system call that fails later", _BIRTHS),
         Hook((f"{end}_clone", f"{begin}_clone"), "refusals of clone and clone3", _CREATE_FAILED),
         Hook((f"{end}_setns", f"{begin}_setns"), *_SETNS, required=True),
         *([setns32] if platform.machine() == "x86_64" else []),
@@ -78,15 +78,15 @@ def _function_hooks(end: str, begin: str) -> tuple[Hook, ...]:
 
 
 TIERS: Final[dict[str, tuple[Hook, ...]]] = {
-    "fentry": (_calls("cni_over", "cni_exec"), _ending("cni_exit"), *_function_hooks("cni_fx", "cni_fe")),
+    "fentry": (_cni_calls("cni_exit", "cni_exec"), _ending("cni_exit"), *_function_hooks("cni_fx", "cni_fe")),
     "kprobe": (
-        _calls("cni_kp_over", "cni_kp_exec"),
+        _cni_calls("cni_kp_files", "cni_kp_exec"),
         _ending("cni_kp_exit"),
-        Hook(("cni_kp_switch",), "entry and exit where the end of a call is missed", _BIRTHS | _MOVES),
+        Hook(("cni_kp_switch",), "entry and exit where the end of a system call is not seen", _BIRTHS | _MOVES),
         *_function_hooks("cni_kr", "cni_kp"),
     ),
     "tracepoint": (
-        _calls("cni_over", "cni_exec"),
+        _cni_calls("cni_exit", "cni_exec"),
         Hook(("cni_tx_cleanup", "cni_tp_cleanup"), "destruction", _DESTROY),
         _ending("cni_exit"),
         _FORK,

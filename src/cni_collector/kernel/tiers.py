@@ -96,22 +96,23 @@ class Attachment:
         self.tier = tier
         self.object = loaded
         self.missing = missing
-        self._links: list[Link] = []
+        self._links: dict[str, Link] = {}
         self._attached: list[Program] = []
 
     def attach(self, hook: Hook) -> None:
-        """Attaches all programs of a hook, or none: then the hook is missing."""
-        links: list[Link] = []
+        """Attaches all programs of a hook that are not attached yet, or none: then the hook is missing."""
+        links: dict[str, Link] = {}
         try:
-            for program in hook.programs:
-                links.append(self.object.program(program).attach())  # noqa: PERF401 - those before a failure count
+            for name in hook.programs:
+                if name not in self._links:
+                    links[name] = self.object.program(name).attach()
         except AttachError as error:
-            for link in links:
+            for link in links.values():
                 link.close()
             self.missing[hook] = error
         else:
-            self._links.extend(links)
-            self._attached.extend(map(self.object.program, hook.programs))
+            self._links |= links
+            self._attached.extend(map(self.object.program, links))
 
     def skipped(self) -> int:
         """How many runs of its programs the kernel has skipped."""
@@ -120,7 +121,7 @@ class Attachment:
     def detach(self) -> None:
         """Ends the reporting; what was reported stays in the ring."""
         while self._links:
-            self._links.pop().close()
+            self._links.popitem()[1].close()
 
     def close(self) -> None:
         """Detaches, and takes everything out of the kernel."""
@@ -181,7 +182,8 @@ def _attach_tier(tier: str, wanted: EventTypes, ring_bytes: int) -> Attachment:
 
 
 def _load(hooks: list[Hook], wanted: EventTypes, ring_bytes: int) -> Object:
-    loaded = open_object([*SNAPSHOT, *(name for hook in hooks for name in hook.programs)], wanted, ring_bytes)
+    programs = dict.fromkeys(name for hook in hooks for name in hook.programs)
+    loaded = open_object([*SNAPSHOT, *programs], wanted, ring_bytes)
     try:
         loaded.load()
     except BaseException:

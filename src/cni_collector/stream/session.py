@@ -153,7 +153,7 @@ class Session:
             arch=system.machine,
             tier=self._attachment.tier,
             host_netns=Netns(cookie, inum),
-            missing=[hook.gives for hook in self._attachment.missing],
+            missing=[hook.fact for hook in self._attachment.missing],
         )
         for one in found:
             self._namespaces.born(one.netns, 0)

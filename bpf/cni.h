@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * CNI plugin calls. A call is a process that was started with CNI_COMMAND in its environment, whatever it is
- * a process of; it lasts until the process ends, also if that executes something else meanwhile.
+ * CNI calls. A CNI call is a process that was started with CNI_COMMAND in its environment, whatever it is a
+ * process of; it lasts until the process ends, also if that executes something else meanwhile.
  */
-#ifndef CNI_PLUGINS_H
-#define CNI_PLUGINS_H
+#ifndef CNI_CNI_H
+#define CNI_CNI_H
 
-static __always_inline struct space *my_space(void)
+static __always_inline struct cni_scratch *scratch_here(void)
 {
 	__u32 zero = 0;
 
-	return bpf_map_lookup_elem(&spaces, &zero);
+	return bpf_map_lookup_elem(&cni_scratch, &zero);
 }
 
-/* The part of an environment that has not been read yet. */
-struct rest {
-	__u64 at;
+/* An environment, and how far it has been read. */
+struct environment {
+	__u64 at; /* the part that has not been read yet */
 	__u64 end;
 	__u32 used; /* bytes of the record's text */
-	__u32 command;
+	__u32 command; /* what the search for CNI_COMMAND came to: enum command */
 	bool cut; /* something that matters did not fit */
 	bool kept; /* the last variable matters */
 	bool tail; /* what follows is the rest of that variable */
@@ -67,9 +67,9 @@ __noinline int is_command(__u64 address)
 }
 
 enum command {
-	COMMAND_ABSENT,
+	COMMAND_ABSENT = 0,
 	COMMAND_FOUND,
-	COMMAND_UNREAD, /* the kernel could not get at the memory without waiting */
+	COMMAND_UNREADABLE, /* the kernel could not get at the memory without waiting */
 };
 
 /*
@@ -78,17 +78,17 @@ enum command {
  */
 __noinline int command_in(__u64 address, __u32 size)
 {
-	struct space *space = my_space();
+	struct cni_scratch *scratch = scratch_here();
 
-	if (!space || size > CHUNK || bpf_probe_read_user(space->chunk, size, (void *)address))
-		return COMMAND_UNREAD;
-	for (__u32 i = 0; i < CHUNK; i += 8) {
+	if (!scratch || size > CNI_CHUNK || bpf_probe_read_user(scratch->chunk, size, (void *)address))
+		return COMMAND_UNREADABLE;
+	for (__u32 i = 0; i < CNI_CHUNK; i += 8) {
 		__u32 word;
 		int offset;
 
 		if (i >= size)
 			break;
-		word = *(__u32 *)(space->chunk + i);
+		word = *(__u32 *)(scratch->chunk + i);
 		if ((word & 0xe0e0e0e0) != 0x40404040) /* not all of them from @ to _, the capitals */
 			continue;
 		offset = offset_of(word);
@@ -99,16 +99,16 @@ __noinline int command_in(__u64 address, __u32 size)
 }
 
 /* The next step of a search through the environment: whether it was the last. */
-__noinline int look_further(struct rest *rest)
+__noinline int look_further(struct environment *env)
 {
-	__u64 left = rest ? rest->end - rest->at : 0;
-	__u32 size = left < CHUNK ? left : CHUNK;
+	__u64 left = env ? env->end - env->at : 0;
+	__u32 size = left < CNI_CHUNK ? left : CNI_CHUNK;
 
 	if (!left)
 		return 1;
-	rest->command = command_in(rest->at, size);
-	rest->at += size;
-	return rest->command != COMMAND_ABSENT;
+	env->command = command_in(env->at, size);
+	env->at += size;
+	return env->command != COMMAND_ABSENT;
 }
 
 /*
@@ -116,65 +116,65 @@ __noinline int look_further(struct rest *rest)
  * place comes in parts. A global function, like those above: otherwise the verifier walks it for each state
  * that a loop can be in.
  */
-__noinline int keep_next(struct rest *rest)
+__noinline int keep_next(struct environment *env)
 {
-	struct space *space = my_space();
+	struct cni_scratch *scratch = scratch_here();
 	__u32 used;
 	const __u32 *words;
 	long length;
 
-	if (!rest || !space || rest->at >= rest->end)
+	if (!env || !scratch || env->at >= env->end)
 		return 1;
-	used = rest->used;
+	used = env->used;
 	if (used > CNI_TEXT - CNI_VARIABLE) {
-		rest->cut = true;
+		env->cut = true;
 		return 1;
 	}
-	words = (const __u32 *)(space->record.text + used);
-	length = bpf_probe_read_user_str((void *)words, CNI_VARIABLE, (void *)rest->at);
+	words = (const __u32 *)(scratch->record.text + used);
+	length = bpf_probe_read_user_str((void *)words, CNI_VARIABLE, (void *)env->at);
 	if (length < 0) {
-		rest->cut = true;
+		env->cut = true;
 		return 1;
 	}
 	if (!length) /* an empty one: strncpy_from_user_nofault() counts its NUL on newer kernels only */
 		length = 1;
-	if (rest->tail) {
-		if (rest->kept && length > 1)
-			rest->cut = true;
+	if (env->tail) {
+		if (env->kept && length > 1)
+			env->cut = true;
 	} else {
-		rest->kept = words[0] == WORD('C', 'N', 'I', '_') || IS_TRACEPARENT(words);
-		if (rest->kept)
-			rest->used = used + length;
+		env->kept = words[0] == WORD('C', 'N', 'I', '_') || IS_TRACEPARENT(words);
+		if (env->kept)
+			env->used = used + length;
 	}
-	rest->tail = length == CNI_VARIABLE;
-	rest->at += rest->tail ? length - 1 : length;
+	env->tail = length == CNI_VARIABLE;
+	env->at += env->tail ? length - 1 : length;
 	return 0;
 }
 
-static long look_for_command(__u32 index, struct rest *rest)
+static long look_for_command(__u32 index, struct environment *env)
 {
-	return look_further(rest) != 0;
+	return look_further(env) != 0;
 }
 
-static long keep_variables(__u32 index, struct rest *rest)
+static long keep_variables(__u32 index, struct environment *env)
 {
-	return keep_next(rest) != 0;
+	return keep_next(env) != 0;
 }
 
-/* Who begins a call: the current process, and where it is. */
-__noinline int describe_plugin(void)
+/* All of the record but its text: who begins the CNI call, and where that is. */
+__noinline int describe_cni_start(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct cgroup_at cgroup = cgroup_of(task);
-	struct space *space = my_space();
+	struct cni_scratch *scratch = scratch_here();
 	struct cni_start_record *record;
 	struct netns own = {};
 
-	if (!space)
+	if (!scratch)
 		return 0;
-	record = &space->record;
+	record = &scratch->record;
 	netns_here(&own);
-	tell_cgroup(&cgroup);
+	send_cgroup(&cgroup);
 	record->type = RECORD_CNI_START;
 	record->own_inum = own.inum;
 	record->time = bpf_ktime_get_boot_ns();
@@ -185,88 +185,89 @@ __noinline int describe_plugin(void)
 }
 
 /* The current process begins a CNI call; or perhaps does, if its environment cannot be read. */
-static __always_inline void plugin_begins(__u32 pid, __u64 started, const char *path, struct rest *rest)
+static __always_inline void cni_call_begin(__u32 pid, __u64 started, const char *path,
+					   struct environment *env)
 {
-	struct plugin plugin = {.started = started, .unsure = rest->command == COMMAND_UNREAD};
-	struct space *space = my_space();
+	struct cni_call entry = {.started = started, .unreadable = env->command == COMMAND_UNREADABLE};
+	struct cni_scratch *scratch = scratch_here();
 	__u32 length;
 	long used;
 
-	if (!space)
+	if (!scratch)
 		return;
-	describe_plugin();
-	plugin.began = space->record.time;
-	if (bpf_map_update_elem(&plugins, &pid, &plugin, BPF_ANY))
+	describe_cni_start();
+	entry.began = scratch->record.time;
+	if (bpf_map_update_elem(&cni_calls, &pid, &entry, BPF_ANY))
 		count_lost(RECORD_CNI_END);
-	space->record.text[0] = 0;
-	used = bpf_probe_read_kernel_str(space->record.text, CNI_VARIABLE, path);
-	rest->used = used > 0 ? used : 1;
-	bpf_loop(1 << 20, keep_variables, rest, 0);
-	space->record.cut = rest->cut || rest->at < rest->end;
-	space->record.length = rest->used;
-	length = offsetof(struct cni_start_record, text) + rest->used;
-	if (length <= sizeof(space->record) && bpf_ringbuf_output(&ring, &space->record, length, 0))
+	scratch->record.text[0] = 0;
+	used = bpf_probe_read_kernel_str(scratch->record.text, CNI_VARIABLE, path);
+	env->used = used > 0 ? used : 1;
+	bpf_loop(1 << 20, keep_variables, env, 0);
+	scratch->record.cut = env->cut || env->at < env->end;
+	scratch->record.length = env->used;
+	length = offsetof(struct cni_start_record, text) + env->used;
+	if (length <= sizeof(scratch->record) && bpf_ringbuf_output(&ring, &scratch->record, length, 0))
 		count_lost(RECORD_CNI_START);
 }
 
-/* The current process has begun to execute a program. */
-static __always_inline void executed(struct task_struct *task, const char *path)
-{
-	__u64 started = task->group_leader->start_boottime;
-	__u32 pid = task->tgid;
-	struct plugin *plugin = bpf_map_lookup_elem(&plugins, &pid);
-	struct mm_struct *mm = task->mm;
-	struct rest rest = {.at = mm->env_start, .end = mm->env_end};
-
-	if (plugin && plugin->started == started && !plugin->unsure)
-		return;
-	bpf_loop(1 << 20, look_for_command, &rest, 0);
-	if (rest.command == COMMAND_ABSENT)
-		return;
-	rest.at = mm->env_start;
-	plugin_begins(pid, started, path, &rest);
-}
-
 /* The last thread of the current process has ended; `leader` is its first one. */
-static __always_inline void plugin_ends(struct task_struct *task, struct task_struct *leader)
+static __always_inline void cni_call_end(struct task_struct *task, struct task_struct *leader)
 {
 	__u32 pid = task->tgid;
-	struct plugin *found = bpf_map_lookup_elem(&plugins, &pid);
+	struct cni_call *found = bpf_map_lookup_elem(&cni_calls, &pid);
 	struct cni_end_record *record;
 	struct cgroup_at cgroup;
-	struct plugin plugin;
+	struct cni_call entry;
 
 	if (!found)
 		return;
-	plugin = *found;
+	entry = *found;
 	/* Two threads that end at once may both find none left: the one that deletes the entry reports. */
-	if (bpf_map_delete_elem(&plugins, &pid) || plugin.started != leader->start_boottime)
+	if (bpf_map_delete_elem(&cni_calls, &pid) || entry.started != leader->start_boottime)
 		return;
 	if (!wanted(RECORD_CNI_END))
 		return;
 	cgroup = cgroup_of(task);
-	tell_cgroup(&cgroup);
+	send_cgroup(&cgroup);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
 		count_lost(RECORD_CNI_END);
 		return;
 	}
 	record->type = RECORD_CNI_END;
-	record->unsure = plugin.unsure;
+	record->unreadable = entry.unreadable;
 	record->status =
 		task->signal->flags & SIGNAL_GROUP_EXIT ? task->signal->group_exit_code : leader->exit_code;
 	record->time = bpf_ktime_get_boot_ns();
-	record->started = plugin.started;
-	record->duration = record->time - plugin.began;
+	record->started = entry.started;
+	record->duration = record->time - entry.began;
 	describe_task(leader, &cgroup.key, &record->task);
 	bpf_ringbuf_submit(record, 0);
 }
 
-/* The current thread is ending, and off the count of the living: the last one sees none left. */
-static __always_inline void thread_ended(struct task_struct *task)
+/* The current process has executed a program. */
+static __always_inline void process_exec(struct task_struct *task, const char *path)
 {
-	if (!task->signal->live.counter)
-		plugin_ends(task, task->group_leader);
+	__u64 started = task->group_leader->start_boottime;
+	__u32 pid = task->tgid;
+	struct cni_call *known = bpf_map_lookup_elem(&cni_calls, &pid);
+	struct mm_struct *mm = task->mm;
+	struct environment env = {.at = mm->env_start, .end = mm->env_end};
+
+	if (known && known->started == started && !known->unreadable)
+		return;
+	bpf_loop(1 << 20, look_for_command, &env, 0);
+	if (env.command == COMMAND_ABSENT)
+		return;
+	env.at = mm->env_start;
+	cni_call_begin(pid, started, path, &env);
+}
+
+/* The current thread is ending, and off the count of the living: the last one sees none left. */
+static __always_inline void thread_exit(struct task_struct *task)
+{
+	if ((wanted(RECORD_CNI_START) || wanted(RECORD_CNI_END)) && !task->signal->live.counter)
+		cni_call_end(task, task->group_leader);
 }
 
 #endif

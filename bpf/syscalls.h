@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The system calls that change where a task is, from beginning to end, and what else does: fork, exit, the
+ * kernel's clean-up. The hooks of every tier call these. A tier that sees more than the two edges of a system
+ * call also says when a namespace has been made, and when the task switches to it.
+ */
+#ifndef CNI_SYSCALLS_H
+#define CNI_SYSCALLS_H
+
+/* The current task has made itself a namespace, and is in it or about to be. */
+static __always_inline void report_unshare(struct task_state *ts, const struct netns *now)
+{
+	struct netns prev = ts->prev;
+
+	if (ts->created != now->cookie)
+		report_create(now, &prev, CAUSE_UNSHARE);
+	report_move(&prev, now, CAUSE_UNSHARE);
+}
+
+/*
+ * A system call of the current task whose end was not seen, because the kernel skipped the program there: it
+ * skips return probes when too many are under way, and programs that another task was preempted in. If the
+ * task has moved, that is reported now; otherwise the system call was refused.
+ */
+__noinline int settle_syscall(void)
+{
+	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), false);
+	struct netns prev, now = {};
+	__u32 syscall;
+
+	if (!ts || ts->syscall == SYSCALL_NONE)
+		return 0;
+	syscall = ts->syscall;
+	ts->syscall = SYSCALL_NONE;
+	prev = ts->prev;
+	netns_here(&now);
+	if (now.cookie == prev.cookie)
+		count_lost(syscall == SYSCALL_SETNS ? RECORD_NETNS_ENTER_FAILED : RECORD_NETNS_CREATE_FAILED);
+	else if (syscall == SYSCALL_UNSHARE)
+		report_unshare(ts, &now);
+	else
+		report_move(&prev, &now, CAUSE_SETNS);
+	return 0;
+}
+
+/* The state of the current task, in which the beginning of a system call is noted. */
+static __always_inline struct task_state *syscall_begin(enum syscall syscall)
+{
+	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), true);
+	struct netns now = {};
+
+	if (ts) {
+		settle_syscall();
+		netns_here(&now);
+		ts->prev = now;
+		ts->syscall = syscall;
+	} else {
+		count_lost(syscall == SYSCALL_SETNS ? RECORD_NETNS_ENTER : RECORD_NETNS_CREATE);
+	}
+	return ts;
+}
+
+/* The state that the same system call left at its beginning, if its outcome is not known yet. */
+static __always_inline struct task_state *syscall_end(enum syscall syscall)
+{
+	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), false);
+
+	if (!ts || ts->syscall != syscall)
+		return NULL;
+	ts->syscall = SYSCALL_NONE;
+	return ts;
+}
+
+/*
+ * setns() can change the netns only if asked for one, or for whatever the descriptor is (nstype 0). With 0,
+ * a descriptor that is certainly something else has nothing to do with us.
+ */
+__noinline int setns_begin(__u32 fd, __u32 nstype)
+{
+	struct netns ns = {};
+	enum target target;
+	struct task_state *ts;
+
+	if (nstype && !(nstype & CLONE_NEWNET))
+		return 0;
+	target = target_of(fd, nstype, &ns);
+	if (!nstype && target == TARGET_OTHER)
+		return 0;
+	ts = syscall_begin(SYSCALL_SETNS);
+	if (ts)
+		ts->target = ns;
+	return 0;
+}
+
+__noinline int setns_end(long result)
+{
+	struct task_state *ts = syscall_end(SYSCALL_SETNS);
+	struct netns prev, now = {};
+
+	if (!ts)
+		return 0;
+	prev = ts->prev;
+	if (result < 0) {
+		now = ts->target;
+		report_refusal(RECORD_NETNS_ENTER_FAILED, &now, &prev, CAUSE_SETNS, -result);
+		return 0;
+	}
+	netns_here(&now);
+	if (now.cookie != prev.cookie)
+		report_move(&prev, &now, CAUSE_SETNS);
+	return 0;
+}
+
+__noinline int unshare_begin(unsigned long flags)
+{
+	if (flags & CLONE_NEWNET)
+		syscall_begin(SYSCALL_UNSHARE);
+	return 0;
+}
+
+__noinline int unshare_end(long result)
+{
+	struct task_state *ts = syscall_end(SYSCALL_UNSHARE);
+	struct netns prev, now = {}, nothing = {};
+
+	if (!ts) {
+		report_found();
+		return 0;
+	}
+	if (result < 0) {
+		prev = ts->prev;
+		report_refusal(RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_UNSHARE, -result);
+		return 0;
+	}
+	netns_here(&now);
+	report_unshare(ts, &now);
+	return 0;
+}
+
+__noinline int clone_begin(__u64 flags)
+{
+	if (flags & CLONE_NEWNET)
+		syscall_begin(SYSCALL_CLONE);
+	return 0;
+}
+
+/* A clone that succeeds is seen by the fork, unless the kernel skipped that; here, what was refused. */
+__noinline int clone_end(long result)
+{
+	struct task_state *ts = syscall_end(SYSCALL_CLONE);
+	struct netns prev, nothing = {};
+
+	if (!ts)
+		return 0;
+	if (result < 0) {
+		prev = ts->prev;
+		report_refusal(RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_CLONE, -result);
+	} else {
+		count_lost(RECORD_NETNS_ENTER);
+	}
+	return 0;
+}
+
+/* The current task has made a child, which is in another namespace and does not run yet. */
+static __always_inline void task_fork(struct task_struct *child)
+{
+	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), false);
+	struct netns now, prev = {};
+	struct cgroup_at cgroup;
+	bool reported = false;
+
+	/* All that is read of the child is read before the ways part: the verifier walks each of them. */
+	netns_of(child, &now);
+	cgroup = cgroup_of(child);
+	netns_here(&prev);
+	if (ts) {
+		ts->syscall = SYSCALL_NONE;
+		reported = ts->created == now.cookie;
+	}
+	if (!reported)
+		report_create(&now, &prev, CAUSE_CLONE);
+	report_child_enter(child, &cgroup, &now, &prev);
+}
+
+/*
+ * copy_net_ns() returned this to the current task: a new namespace, the one the task is in, or an error. The
+ * birth is reported here rather than at the end of the system call, because the rest of that may fail.
+ */
+static __always_inline void copy_net_ns_end(struct net *net)
+{
+	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), false);
+	struct netns now, prev;
+
+	if (!ts || ts->syscall == SYSCALL_NONE || (__u64)net >= -MAX_ERRNO || (__u64)net == ts->prev.net)
+		return;
+	prev = ts->prev;
+	netns_at(net, &now);
+	ts->created = now.cookie;
+	report_create(&now, &prev, ts->syscall == SYSCALL_UNSHARE ? CAUSE_UNSHARE : CAUSE_CLONE);
+}
+
+/* The current task switches to other namespaces: the system call that it is in succeeds. */
+static __always_inline void task_switch_namespaces(const struct nsproxy *to)
+{
+	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), false);
+	struct netns prev, now;
+	__u32 syscall;
+
+	if (!ts || ts->syscall == SYSCALL_NONE)
+		return;
+	syscall = ts->syscall;
+	ts->syscall = SYSCALL_NONE;
+	netns_at(BPF_CORE_READ(to, net_ns), &now);
+	if (syscall == SYSCALL_UNSHARE) {
+		report_unshare(ts, &now);
+		return;
+	}
+	prev = ts->prev;
+	if (now.cookie != prev.cookie)
+		report_move(&prev, &now, CAUSE_SETNS);
+}
+
+/* The current task is ending, and still is where it was. */
+static __always_inline void task_exit(void)
+{
+	if (!wanted(RECORD_NETNS_EXIT))
+		return;
+	settle_syscall();
+	report_exit_at_end();
+}
+
+static __always_inline void cleanup_begin(void)
+{
+	cleanup_start = bpf_ktime_get_boot_ns();
+}
+
+static __always_inline void cleanup_end(void)
+{
+	if (state.ready)
+		report_destroyed();
+	cleanup_start = 0;
+}
+
+#endif
