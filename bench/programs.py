@@ -34,7 +34,7 @@ class RunTimes:
 
     def __init__(self, collector: Collector) -> None:
         assert collector._session
-        self._attachment = collector._session._attachment
+        self._hooks = collector._session._hooks
 
     def __enter__(self) -> Self:
         self._stats = libbpf().bpf_enable_stats(0)
@@ -49,13 +49,13 @@ class RunTimes:
 
     def names(self) -> list[str]:
         """The programs that are attached."""
-        return [program.name for program in self._attachment._attached]
+        return [program.name for program in self._hooks._attached]
 
     def of(self, name: str) -> RunTime:
         """What a program has taken so far."""
         info = ctypes.create_string_buffer(_RUN_TIME + 16)
         size = ctypes.c_uint32(len(info))
-        fd = libbpf().bpf_program__fd(self._attachment.object.program(name)._handle)
+        fd = libbpf().bpf_program__fd(self._hooks.object.program(name)._handle)
         libbpf().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(size))
         return RunTime(*struct.unpack_from("=QQ", info.raw, _RUN_TIME))
 

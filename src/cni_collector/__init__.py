@@ -1,4 +1,4 @@
-"""True events about network namespaces, from the kernel.
+"""Reports every network-namespace event and CNI plugin call on a Linux node: who, when, which pod, what result.
 
 from cni_collector import Collector
 
@@ -6,8 +6,6 @@ with Collector("cni") as collector:
     for event in collector.events():
         print(event.type, event.netns, event.pid, event.comm)
 """
-
-from typing import TYPE_CHECKING
 
 from .collector import Collector, EventStream
 from .errors import (
@@ -42,22 +40,10 @@ from .events import (
     json_schema,
 )
 from .registry import AnyCollector, available, create
+from .sources import replay
 from .stream.session import Stats
 from .stream.snapshot import ExistingNetns, existing
 from .version import VERSION as __version__
-
-if TYPE_CHECKING:
-    from .sources import replay
-else:
-
-    def __getattr__(name: str) -> object:
-        if name != "replay":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from .sources import replay  # here, because few need it, and importing it takes time
-
-        globals()[name] = replay
-        return replay
-
 
 __all__ = [
     "AnyCollector",

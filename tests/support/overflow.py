@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cni_collector import Event, NetnsEnter, NetnsExit
+from cni_collector import Event, NetnsCreate, NetnsDestroy, NetnsEnter, NetnsExit, NetnsFound
 
 from . import loads
 from .loads import Amount, Done
@@ -48,7 +48,13 @@ def _paused(seconds: float, who: Callable[[Watch], subprocess.Popen[bytes] | Non
 
 
 def beside_a_witness(
-    home: Path, trouble: Trouble, amount: Amount, *options: str, patience: float = 60, pipe: bool = False
+    home: Path,
+    trouble: Trouble,
+    amount: Amount,
+    *options: str,
+    patience: float = 60,
+    pipe: bool = False,
+    then: Callable[[Watch, Watch], None] = lambda _victim, _witness: None,
 ) -> Outcome:
     """Runs a load while the collector is in trouble, and weighs what both say.
 
@@ -62,6 +68,7 @@ def beside_a_witness(
         options: of the collector.
         patience: seconds that the collector may need to catch up.
         pipe: the collector writes to a pipe.
+        then: what to do when the collector has caught up, with it and the witness.
     """
     with (
         Watch(*LARGE, home=home, name="witness") as witness,
@@ -73,6 +80,9 @@ def beside_a_witness(
         mark(victim, witness, patience=patience)
         witness.destroyed(*made.cookies)
         several_marks(victim, witness, patience=patience)
+        ends = victim.marks.copy(), witness.marks.copy()  # what is marked next is not for the scales
+        then(victim, witness)
+        victim.marks, witness.marks = ends
         stops = victim.stop(), witness.stop()
     outcome = weigh(victim, witness, made)
     outcome.same("lost, in collector_stop", stops[0].lost, outcome.lost.total())
@@ -91,12 +101,16 @@ def weigh(victim: Watch, witness: Watch, made: Done, unlike: frozenset[int] = fr
         made: what the load has made.
         unlike: processes that the two need not see alike.
     """
-    inside = _inside(witness.events[: witness.marks[0]]) - _inside(victim.events[: victim.marks[0]])
+    before = witness.events[: witness.marks[0]], victim.events[: victim.marks[0]]
+    inside = _inside(before[0]) - _inside(before[1])
+    dying = _alive(before[0]) - _alive(before[1])
     for first, last in itertools.product(range(SEVERAL), range(-SEVERAL, 0)):
         seen = [
             e
             for e in witness.between(first, last)
-            if e.pid not in unlike and not (e.cause == "exit" and _who(e) in inside)
+            if e.pid not in unlike
+            and not (e.cause == "exit" and _who(e) in inside)
+            and not (isinstance(e, NetnsDestroy) and e.netns and e.netns.cookie in dying)
         ]
         outcome = Outcome(count(seen), count(victim.between(first, last)), lost(victim.events))
         outcome.balance()
@@ -112,6 +126,17 @@ def weigh(victim: Watch, witness: Watch, made: Done, unlike: frozenset[int] = fr
 def _who(event: Event) -> tuple[int | None, int]:
     tid = event.entered_tid if isinstance(event, NetnsExit) and event.entered_tid else event.tid
     return tid, event.netns.cookie if event.netns else 0
+
+
+def _alive(events: list[Event]) -> set[int]:
+    """The namespaces that are not gone. One that starts later does not find those whose tear-down has begun."""
+    found = set()
+    for event in events:
+        if event.netns and isinstance(event, NetnsCreate | NetnsFound):
+            found.add(event.netns.cookie)
+        elif event.netns and isinstance(event, NetnsDestroy):
+            found.discard(event.netns.cookie)
+    return found
 
 
 def _inside(events: list[Event]) -> set[tuple[int | None, int]]:

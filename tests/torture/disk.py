@@ -15,7 +15,7 @@ from ..support.watch import Watch
 
 
 @contextlib.contextmanager
-def small_disk(where: Path, size: str = "8m") -> Iterator[Path]:
+def small_disk(where: Path, size: str = "64m") -> Iterator[Path]:
     """A file system that has room for very little."""
     where.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", where], check=True)
@@ -33,7 +33,7 @@ def full(home: Path, amount: Amount, *options: str) -> Outcome:
         @contextlib.contextmanager
         def fill(_: Watch) -> Iterator[None]:
             with contextlib.suppress(OSError):
-                ballast.write_bytes(bytes(16 << 20))
+                ballast.write_bytes(bytes(65 << 20))
             yield
             ballast.unlink()
 

@@ -5,32 +5,34 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+from cni_collector import CniEnd, CniStart, Event, NetnsCreate, NetnsDestroy, NetnsFound
 
 from ..support import loads
 from ..support.actors import a_netns, execute
 from ..support.exporting import free_port
+from ..support.listing import listed
 from ..support.loads import Amount
 from ..support.outcome import Outcome
 from ..support.overflow import beside_a_witness
 from ..support.prometheus import get
-from ..support.watch import CHECKOUT, Watch
+from ..support.watch import Watch, mark
 
 CALLS = 20
 """Under way when the collector is stopped; all but one of them end while it is."""
 SOON = 15.0
-"""Seconds within which gauges and `list` must agree: others' namespaces come and go meanwhile."""
+"""Seconds within which the gauges must be right: they may lag behind the stream."""
 
 
 def metrics(home: Path, amount: Amount, *options: str) -> Outcome:
-    """Loses births, deaths and ends of calls, and compares the gauges with what `list` finds."""
-    port = free_port()
-    agreed: list[dict[str, tuple[float, int]]] = []
+    """Loses births, deaths and ends of calls; compares the gauges with what the witness knows, and that with `list`."""
+    url = f"http://127.0.0.1:{(port := free_port())}/metrics"
     calls: list[int] = []
+    compared = Outcome()
 
     @contextlib.contextmanager
     def stop(victim: Watch) -> Iterator[None]:
@@ -47,17 +49,22 @@ def metrics(home: Path, amount: Amount, *options: str) -> Outcome:
                 _end(calls.pop())
         finally:
             os.kill(victim.pid, signal.SIGCONT)
-        agreed.append(_agreement(f"http://127.0.0.1:{port}/metrics"))
+
+    def compare(victim: Watch, witness: Watch) -> None:
+        deadline = time.monotonic() + SOON
+        while True:
+            now = _compared(url, victim, witness)
+            if not now.wrong or time.monotonic() > deadline:
+                compared.add(now)
+                return
 
     try:
-        outcome = beside_a_witness(home, stop, amount, "--prometheus", f":{port}", *options)
+        outcome = beside_a_witness(home, stop, amount, "--prometheus", f":{port}", *options, then=compare)
     finally:
         for pid in calls:
             _end(pid)
     outcome.check(outcome.lost["cni_end"] >= CALLS - 1, "the ends of the calls were not lost: nothing is shown by this")
-    for name, (told, listed) in agreed[0].items():
-        outcome.same(name, told, listed)
-    outcome.notes.append(f"gauges and list agree: {agreed[0]}")
+    outcome.add(compared)
     return outcome
 
 
@@ -66,18 +73,82 @@ def _end(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
-def _agreement(url: str) -> dict[str, tuple[float, int]]:
-    """The gauges and what `list` finds; when they agree, or after a while."""
-    deadline = time.monotonic() + SOON
-    while True:
-        listed = {"cni_netns_alive": _listed(), "cni_calls_in_flight": _listed("--cni")}
-        told = dict(line.split(" ", 1) for line in get(url).splitlines() if not line.startswith("#"))
-        both = {name: (float(told[name]), number) for name, number in listed.items()}
-        if all(one == other for one, other in both.values()) or time.monotonic() > deadline:
-            return both
-        time.sleep(0.2)
+class Kind(NamedTuple):
+    """Something that begins and ends.
+
+    Attributes:
+        gauge: how many there are now.
+        options: of `list`, to have them listed.
+        begins, ends: the events that tell of it.
+        key: what it is known by, of an event.
+        listed: the same, of a line of `list`.
+    """
+
+    gauge: str
+    options: Sequence[str]
+    begins: type[Event] | tuple[type[Event], ...]
+    ends: type[Event]
+    key: Callable[[Event], int | None]
+    listed: str
 
 
-def _listed(*options: str) -> int:
-    command = [sys.executable, "-m", "cni_collector", "list", "-o", "json", *options]
-    return len(subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=True).stdout.splitlines())
+def _cookie(event: Event) -> int | None:
+    return event.netns.cookie if event.netns else None
+
+
+KINDS = (
+    Kind("cni_netns_alive", (), (NetnsCreate, NetnsFound), NetnsDestroy, _cookie, "cookie"),
+    Kind("cni_calls_in_flight", ("--cni",), CniStart, CniEnd, lambda e: e.pid, "pid"),
+)
+
+
+def _compared(url: str, victim: Watch, witness: Watch) -> Outcome:
+    """Between two marks a gauge must be what the witness counts at some moment; and `list` must know what it knows."""
+    outcome = Outcome()
+    mark(victim, witness)
+    scraped = dict(line.split(" ", 1) for line in get(url).splitlines() if not line.startswith("#"))
+    mark(witness)
+    window = slice(witness.marks[-2], witness.marks[-1])
+    for kind in KINDS:
+        gauge = int(float(scraped[kind.gauge]))
+        counts = {len(there) for there in _there(kind, witness.events, window)}
+        outcome.check(min(counts) <= gauge <= max(counts), f"{kind.gauge}: {gauge} instead of {sorted(counts)}")
+        mark(witness)
+        found = {int(one[kind.listed]) for one in listed(*kind.options)}
+        mark(witness)
+        first, *later = _there(kind, witness.events, slice(witness.marks[-2], witness.marks[-1]))
+        strange = found - first.union(*later)
+        outcome.check(not strange, f"list {kind.options} has {len(strange)} that nobody was told of")
+        # What it has no more may be on its way out.
+        gone = first - found
+        left = _left(kind, witness, gone)
+        outcome.check(not left, f"list {kind.options} lacks {len(left)} of {len(first)}")
+        outcome.notes.append(f"{kind.gauge} is {gauge}, the witness counts {sorted(counts)}, list {len(found)}")
+    return outcome
+
+
+def _there(kind: Kind, events: list[Event], window: slice) -> list[set[int]]:
+    """What there is at the beginning of a window, and after each event in it."""
+    there: set[int] = set()
+    found = []
+    for index, event in enumerate(events[: window.stop]):
+        key = kind.key(event) or 0
+        if isinstance(event, kind.begins):
+            there.add(key)
+        elif isinstance(event, kind.ends):
+            there.discard(key)
+        if index >= window.start:
+            found.append(set(there))
+    return found
+
+
+def _left(kind: Kind, witness: Watch, gone: set[int]) -> set[int]:
+    """Those whose end is not told within a while."""
+    since = witness.marks[-2]
+
+    def left() -> set[int]:
+        return gone - {kind.key(e) or 0 for e in witness.events[since:] if isinstance(e, kind.ends)}
+
+    with contextlib.suppress(TimeoutError):
+        witness.until(lambda: not left(), SOON)
+    return left()

@@ -27,7 +27,7 @@ STORM = Amount(pairs=6007, refusals=1009, births=53, calls=23, denials=53)
 """Of each of two processes: more than a ring of 1 MB has room for."""
 WORK = Amount(pairs=1009, refusals=211, births=23, calls=11, denials=23)
 RING = ("--ring", "1")
-TRIES = 3
+TRIES = 2
 """Others who make namespaces at the same moment may stand on the other side of a mark."""
 
 FAULTS: dict[str, Callable[[Path], Outcome]] = {

@@ -110,6 +110,7 @@ def users(home: Path, repeats: int) -> Outcome:
         mark(watch, privileged)
         for one in (watch, privileged):
             one.stop()
+    pids = {pid for attempt in attempts for pid in attempt.pids}
     for one in (watch, privileged):
         events = one.between(1, 2)
         for attempt in attempts:
@@ -120,10 +121,9 @@ def users(home: Path, repeats: int) -> Outcome:
         named_wrong = [e for e in about if e.name != str(named)]
         outcome.check(not named_wrong, f"the victim is told to have another name: {named_wrong[:2]}")
         others = [e for e in events if e.pod and e not in about and not isinstance(e, CniStart | CniEnd)]
-        mine = [e for e in others if e.pod and (e.pod.uid == POD.uid or e.uid == NOBODY)]
+        mine = [e for e in others if e.pod and (e.pod.uid in (POD.uid, "evil") or e.pid in pids)]
         outcome.check(not mine, f"others are told to be of the victim's pod, or of one that they named: {mine[:2]}")
         _readable(outcome, one.path)
-    pids = {pid for attempt in attempts for pid in attempt.pids}
     outcome.arrived = count(e for e in watch.between(1, 2) if e.pid in pids)
     for attempt in attempts:
         outcome.happened.update(attempt.counts)

@@ -8,7 +8,7 @@ import pytest
 
 from cni_collector.errors import AttachError
 from cni_collector.kernel.hooks import Hook
-from cni_collector.kernel.tiers import Attachment
+from cni_collector.kernel.tiers import AttachedHooks
 
 FIRST = Hook(("cni_both", "cni_first"), "one fact", frozenset())
 SECOND = Hook(("cni_both", "cni_second"), "another", frozenset())
@@ -56,10 +56,10 @@ class Program:
 )
 def test_a_program_of_two_hooks_is_attached_once(refused: str, attached: list[str], missing: list[Hook]) -> None:
     loaded: Any = Loaded(refused)
-    attachment = Attachment("", loaded, {})
+    hooks = AttachedHooks("", loaded, {})
     for hook in (FIRST, SECOND):
-        attachment.attach(hook)
+        hooks.attach(hook)
     assert loaded.attached == attached
-    assert list(attachment.missing) == missing
-    attachment.detach()
+    assert list(hooks.missing) == missing
+    hooks.detach()
     assert loaded.attached == []

@@ -67,7 +67,7 @@ def _perf_is_restricted() -> bool:
 
 
 class Link:
-    """An attachment. Closing it detaches."""
+    """One program that is attached. Closing it detaches."""
 
     def __init__(self, handle: int) -> None:
         self._handle: int | None = handle

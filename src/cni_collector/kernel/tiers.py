@@ -83,7 +83,7 @@ def open_object(programs: list[str], wanted: EventTypes = ALL, ring_bytes: int |
     return opened
 
 
-class Attachment:
+class AttachedHooks:
     """A loaded object with its hooks attached.
 
     Attributes:
@@ -129,7 +129,7 @@ class Attachment:
         self.object.close()
 
 
-def attach(tier: str | None, wanted: EventTypes, ring_bytes: int) -> Attachment:
+def attach(tier: str | None, wanted: EventTypes, ring_bytes: int) -> AttachedHooks:
     """Loads and attaches the best tier that works here.
 
     Args:
@@ -155,7 +155,7 @@ def attach(tier: str | None, wanted: EventTypes, ring_bytes: int) -> Attachment:
     raise UnsupportedError(f"cannot collect here: no tier works ({reasons})") from refusals[name]
 
 
-def _attach_tier(tier: str, wanted: EventTypes, ring_bytes: int) -> Attachment:
+def _attach_tier(tier: str, wanted: EventTypes, ring_bytes: int) -> AttachedHooks:
     if error := trial(tier):
         raise error
     hooks = [hook for hook in TIERS[tier] if hook.feeds & wanted]
@@ -168,17 +168,17 @@ def _attach_tier(tier: str, wanted: EventTypes, ring_bytes: int) -> Attachment:
         _require(missing)
         hooks = [hook for hook in hooks if hook not in missing]
         loaded = _load(hooks, wanted, ring_bytes)
-    attachment = Attachment(tier, loaded, missing)
+    attached = AttachedHooks(tier, loaded, missing)
     try:
         if loaded.program("cni_host").run():
             raise UnsupportedError("cannot tell which network namespace is the host's: the first task was not found")
         for hook in hooks:
-            attachment.attach(hook)
+            attached.attach(hook)
         _require(missing)
     except BaseException:
-        attachment.close()
+        attached.close()
         raise
-    return attachment
+    return attached
 
 
 def _load(hooks: list[Hook], wanted: EventTypes, ring_bytes: int) -> Object:
@@ -227,14 +227,14 @@ def _trial(tier: str) -> CollectorError | None:
 def probe(hook: Hook) -> CollectorError | None:
     """Loads and attaches one hook alone, and lets go of it again; says what stood in the way."""
     try:
-        attachment = Attachment("", open_object(list(hook.programs), ring_bytes=PROBE_RING), {})
+        attached = AttachedHooks("", open_object(list(hook.programs), ring_bytes=PROBE_RING), {})
     except CollectorError as error:
         return error
     try:
-        attachment.object.load()
-        attachment.attach(hook)
+        attached.object.load()
+        attached.attach(hook)
     except CollectorError as error:
         return error
     finally:
-        attachment.close()
-    return attachment.missing.get(hook)
+        attached.close()
+    return attached.missing.get(hook)

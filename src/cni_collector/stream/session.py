@@ -1,4 +1,4 @@
-"""One attachment to the kernel, from start to stop: its ring, its counters, its descriptors."""
+"""One session with the kernel, from start to stop: its ring, its counters, its descriptors."""
 
 from __future__ import annotations
 
@@ -99,9 +99,9 @@ class Session:
         self._node = node or platform.node()
         with contextlib.ExitStack() as opened:
             self._wanted = wanted
-            self._attachment = tiers.attach(tier, wanted | ATTRIBUTION, ring_bytes)
-            opened.callback(self._attachment.close)
-            loaded = self._attachment.object
+            self._hooks = tiers.attach(tier, wanted | ATTRIBUTION, ring_bytes)
+            opened.callback(self._hooks.close)
+            loaded = self._hooks.object
             self._namespaces = Namespaces()
             self._cni_calls = CniCalls(self._namespaces)
             self._decoder = Decoder(self._namespaces, self._cni_calls, self._forget_paths)
@@ -134,7 +134,7 @@ class Session:
 
     def _open(self, wanted: EventTypes) -> list[Event]:
         """Takes stock of what exists. From then on destructions are reported, those meanwhile included."""
-        loaded = self._attachment.object
+        loaded = self._hooks.object
         self._namespaces.host_inum = STATE.unpack_from(self._state)[1]
         self._namespaces.refresh()
         found = take(loaded, self._decoder)
@@ -151,9 +151,9 @@ class Session:
             boot_id=boot_id(),
             kernel=system.release,
             arch=system.machine,
-            tier=self._attachment.tier,
+            tier=self._hooks.tier,
             host_netns=Netns(cookie, inum),
-            missing=[hook.fact for hook in self._attachment.missing],
+            missing=[hook.fact for hook in self._hooks.missing],
         )
         for one in found:
             self._namespaces.born(one.netns, 0)
@@ -227,7 +227,7 @@ class Session:
         self._lost_raw = self._lost_map[:]
         before, self._lost_by_type = self._lost_by_type, self._sum_lost()
         fresh = [now - then for now, then in zip(self._lost_by_type, before, strict=True)]
-        skipped_before, self._skipped = self._skipped, self._attachment.skipped()
+        skipped_before, self._skipped = self._skipped, self._hooks.skipped()
         unreadable_before, self._unreadable = self._unreadable, self._cni_calls.unreadable
         self._next_look = time.monotonic() + LOOK
         skipped, unreadable = self._skipped - skipped_before, self._unreadable - unreadable_before
@@ -265,7 +265,7 @@ class Session:
         with self._ending:
             if self.closed:
                 return
-            self._attachment.detach()
+            self._hooks.detach()
             self.detached = True
             os.eventfd_write(self._doorbell, 1)
 
