@@ -37,6 +37,7 @@ _PROTOTYPES: dict[str, tuple[Any, ...]] = {  # name: result, then arguments
     "bpf_program__fd": (_int, _pointer),
     "bpf_program__attach": (_pointer, _pointer),
     "bpf_program__attach_kprobe": (_pointer, _pointer, _bool, _text),
+    "bpf_program__attach_tracepoint_opts": (_pointer, _pointer, _text, _text, _pointer),
     "bpf_program__attach_iter": (_pointer, _pointer, _pointer),
     "bpf_prog_test_run_opts": (_int, _int, _pointer),
     "bpf_obj_get_info_by_fd": (_int, _int, _pointer, _pointer),
@@ -184,12 +185,24 @@ class Program:
             if failed:
                 raise LoadError(f"cannot find {function} among this kernel's functions", log.text())
 
-    def attach(self) -> Link:
+    def attach(self, tracepoint: str | None = None, cookie: int = 0) -> Link:
         """Attaches the program to its hook.
+
+        Args:
+            tracepoint: of a system call (`sys_enter_setns`), for a program that stands at several.
+            cookie: what bpf_get_attach_cookie() gives the program there.
 
         Raises:
             AttachError: the kernel has no such hook, or refuses.
         """
+        if tracepoint:
+            options = _TracepointOptions(ctypes.sizeof(_TracepointOptions), cookie)
+            return self._link(
+                f"tp/syscalls/{tracepoint}",
+                lambda: libbpf().bpf_program__attach_tracepoint_opts(
+                    self._handle, b"syscalls", tracepoint.encode(), ctypes.byref(options)
+                ),
+            )
         kind, _, function = self.hook.partition("/")
         if kind not in ("kprobe", "kretprobe"):
             return self._link(self.hook, lambda: libbpf().bpf_program__attach(self._handle))
@@ -270,6 +283,12 @@ class Program:
 
 _RECURSION_MISSES = 208
 """Where `recursion_misses` stands in `struct bpf_prog_info` of linux/bpf.h, since 5.12; a kernel without leaves 0."""
+
+
+class _TracepointOptions(ctypes.Structure):
+    """`struct bpf_tracepoint_opts` of libbpf.h."""
+
+    _fields_ = [("size", _size), ("cookie", ctypes.c_uint64)]
 
 
 class _IterOptions(ctypes.Structure):
