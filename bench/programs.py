@@ -49,7 +49,7 @@ class RunTimes:
 
     def names(self) -> list[str]:
         """The programs that are attached."""
-        return [program.name for program in self._hooks._attached]
+        return list(self._hooks._attached)
 
     def of(self, name: str) -> RunTime:
         """What a program has taken so far."""

@@ -14,6 +14,7 @@ struct netns_record *keep_netns_record;
 struct cni_end_record *keep_cni_end_record;
 enum record_type keep_record_type;
 enum cause keep_cause;
+enum edge keep_edge;
 
 /* Shared with Python. */
 

@@ -33,6 +33,18 @@ enum cause {
 	CAUSE_EXIT = 4,
 };
 
+/* Where cni_syscall runs: the cookie of its attachment to a tracepoint, which has the same name. */
+enum edge {
+	SYS_ENTER_SETNS = 1,
+	SYS_EXIT_SETNS = 2,
+	SYS_ENTER_UNSHARE = 3,
+	SYS_EXIT_UNSHARE = 4,
+	SYS_ENTER_CLONE = 5,
+	SYS_EXIT_CLONE = 6,
+	SYS_ENTER_CLONE3 = 7,
+	SYS_EXIT_CLONE3 = 8,
+};
+
 /* Who: a part of the records below. */
 struct task {
 	__u32 pid;

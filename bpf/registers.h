@@ -19,6 +19,16 @@ static __always_inline unsigned long argument(const void *registers, int index)
 	return index ? BPF_CORE_READ(arm64, regs[1]) : BPF_CORE_READ(arm64, regs[0]);
 }
 
+/* The second argument of the system call that the current task is in. */
+static __always_inline unsigned long second_argument(void)
+{
+	const void *registers = (const void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	const struct pt_regs___x86 *x86 = registers;
+	const struct pt_regs___arm64 *arm64 = registers;
+
+	return on_x86() ? x86->si : arm64->regs[1];
+}
+
 /* What a function returned. */
 static __always_inline long result(const void *registers)
 {

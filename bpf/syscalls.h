@@ -50,7 +50,8 @@ static __always_inline struct task_state *syscall_begin(enum syscall syscall)
 	struct netns now = {};
 
 	if (ts) {
-		settle_syscall();
+		if (ts->syscall != SYSCALL_NONE)
+			settle_syscall();
 		netns_here(&now);
 		ts->prev = now;
 		ts->syscall = syscall;

@@ -20,21 +20,21 @@ def _start(collector: Collector) -> CollectorStart:
     return start
 
 
-def _hide(monkeypatch: pytest.MonkeyPatch, function: str, *programs: str) -> None:
-    """Makes a function of the kernel be missing, or refuses programs whose hook has no name that could be."""
+def _hide(monkeypatch: pytest.MonkeyPatch, function: str, *tracepoints: str) -> None:
+    """Makes a function of the kernel be missing, and tracepoints of system calls."""
     attach, name = objects.Program.attach, local_name
 
-    def refuse(program: objects.Program) -> objects.Link:
-        if program.name in programs:
+    def refuse(program: objects.Program, tracepoint: str | None = None, cookie: int = 0) -> objects.Link:
+        if tracepoint in tracepoints:
             raise AttachError("cannot attach: hidden", program.name, program.hook, 2)
-        return attach(program)
+        return attach(program, tracepoint, cookie)
 
     monkeypatch.setattr(objects.Program, "attach", refuse)
     monkeypatch.setattr(objects, "local_name", lambda hook: name(hook).replace(function, f"{function}_is_gone"))
 
 
 def test_an_optional_function_is_missing(monkeypatch: pytest.MonkeyPatch, tier: str) -> None:
-    _hide(monkeypatch, "copy_net_ns", "cni_tx_clone")
+    _hide(monkeypatch, "copy_net_ns", "sys_exit_clone")
     with Collector(tier=tier) as collector:
         a = a_life()
         story = []
@@ -48,7 +48,7 @@ def test_an_optional_function_is_missing(monkeypatch: pytest.MonkeyPatch, tier: 
 
 
 def test_what_is_lost_by_it_is_told(monkeypatch: pytest.MonkeyPatch, tier: str) -> None:
-    _hide(monkeypatch, "copy_net_ns", "cni_tx_clone")
+    _hide(monkeypatch, "copy_net_ns", "sys_exit_clone")
     with Collector(tier=tier) as collector:
         pass
     assert _start(collector).missing == [
@@ -57,7 +57,7 @@ def test_what_is_lost_by_it_is_told(monkeypatch: pytest.MonkeyPatch, tier: str) 
 
 
 def test_a_required_function_is_missing(monkeypatch: pytest.MonkeyPatch, tier: str) -> None:
-    _hide(monkeypatch, "ksys_unshare", "cni_tx_unshare")
+    _hide(monkeypatch, "ksys_unshare", "sys_exit_unshare")
     with pytest.raises((AttachError, LoadError)):
         Collector(tier=tier).start()
 

@@ -12,6 +12,11 @@ from cni_collector.kernel.tiers import AttachedHooks
 
 FIRST = Hook(("cni_both", "cni_first"), "one fact", frozenset())
 SECOND = Hook(("cni_both", "cni_second"), "another", frozenset())
+THIRD = Hook(("cni_syscall",), "a third", frozenset(), syscall="setns")
+
+
+EDGES = ["sys_exit_setns", "sys_enter_setns"]
+"""What is seen to begin is also seen to end."""
 
 
 class Loaded:
@@ -27,37 +32,48 @@ class Loaded:
 
 
 class Program:
-    """One program, and its link."""
+    """One program."""
 
     def __init__(self, loaded: Loaded, name: str) -> None:
         self.loaded = loaded
         self.name = name
 
-    def attach(self) -> Program:
+    def attach(self, tracepoint: str | None, _cookie: int) -> Link:
         """As `libbpf.Program.attach`."""
-        if self.name == self.loaded.refused:
+        place = tracepoint or self.name
+        if place == self.loaded.refused:
             raise AttachError("no", self.name, "", 1)
-        self.loaded.attached.append(self.name)
-        return self
+        return Link(self.loaded.attached, place)
+
+
+class Link:
+    """One attachment, among the others."""
+
+    def __init__(self, attached: list[str], place: str) -> None:
+        self.attached = attached
+        self.place = place
+        attached.append(place)
 
     def close(self) -> None:
         """As `libbpf.Link.close`."""
-        self.loaded.attached.remove(self.name)
+        self.attached.remove(self.place)
 
 
 @pytest.mark.parametrize(
     ("refused", "attached", "missing"),
     [
-        ("", ["cni_both", "cni_first", "cni_second"], []),
-        ("cni_first", ["cni_both", "cni_second"], [FIRST]),
-        ("cni_second", ["cni_both", "cni_first"], [SECOND]),
-        ("cni_both", [], [FIRST, SECOND]),
+        ("", ["cni_both", "cni_first", "cni_second", *EDGES], []),
+        ("cni_first", ["cni_both", "cni_second", *EDGES], [FIRST]),
+        ("cni_second", ["cni_both", "cni_first", *EDGES], [SECOND]),
+        ("cni_both", EDGES, [FIRST, SECOND]),
+        ("sys_enter_setns", ["cni_both", "cni_first", "cni_second"], [THIRD]),
     ],
 )
-def test_a_program_of_two_hooks_is_attached_once(refused: str, attached: list[str], missing: list[Hook]) -> None:
+def test_a_hook_is_attached_or_missing(refused: str, attached: list[str], missing: list[Hook]) -> None:
+    """What two hooks share is attached once, and let go of only if neither has it."""
     loaded: Any = Loaded(refused)
     hooks = AttachedHooks("", loaded, {})
-    for hook in (FIRST, SECOND):
+    for hook in (FIRST, SECOND, THIRD):
         hooks.attach(hook)
     assert loaded.attached == attached
     assert list(hooks.missing) == missing

@@ -131,6 +131,10 @@ def test_causes() -> None:
     assert BTF.enum("cause") == causes
 
 
+def test_edges() -> None:
+    assert BTF.enum("edge") == {edge.upper(): number for number, edge in enumerate(wire.EDGES) if edge}
+
+
 def test_programs_show_their_owner_and_fit_the_kernels_names() -> None:
     names = programs(tiers.OBJECT)
     assert names

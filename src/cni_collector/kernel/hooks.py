@@ -17,13 +17,27 @@ from ..events import (
     NetnsExit,
     NetnsFound,
 )
-from .wire import TYPES
+from .wire import EDGES, TYPES
 
 EventTypes = frozenset[type[Event]]
 
 ALL: Final[EventTypes] = frozenset(filter(None, TYPES))
 """Every type of event that the kernel side reports, and so can leave out."""
 CNI_EVENTS: Final[EventTypes] = frozenset({CniStart, CniEnd})
+
+
+class Site(NamedTuple):
+    """Where a program is attached.
+
+    Attributes:
+        program: its name.
+        tracepoint: of a system call; None where the program itself says where it belongs.
+        cookie: tells the program which of the tracepoints this is.
+    """
+
+    program: str
+    tracepoint: str | None = None
+    cookie: int = 0
 
 
 class Hook(NamedTuple):
@@ -35,12 +49,23 @@ class Hook(NamedTuple):
         fact: what they see, in words: what is not reported where the hook is missing.
         feeds: the types of event that depend on it; it is left out where none of them is wanted.
         required: without it the tier is not offered.
+        syscall: the system call at whose two tracepoints the program stands; empty where it says itself where.
     """
 
     programs: tuple[str, ...]
     fact: str
     feeds: EventTypes
     required: bool = False
+    syscall: str = ""
+
+    @property
+    def sites(self) -> list[Site]:
+        """Where its programs are attached, in order."""
+        if not self.syscall:
+            return [Site(program) for program in self.programs]
+        (program,) = self.programs
+        tracepoints = (f"sys_exit_{self.syscall}", f"sys_enter_{self.syscall}")
+        return [Site(program, tracepoint, EDGES.index(tracepoint)) for tracepoint in tracepoints]
 
 
 _MOVES: Final[EventTypes] = frozenset({NetnsEnter, NetnsExit})
@@ -58,6 +83,10 @@ def _ending(program: str) -> Hook:
 
 def _cni_calls(*programs: str) -> Hook:
     return Hook(programs, "CNI calls, and the pods that they name", CNI_EVENTS)
+
+
+def _edges(syscall: str, fact: str, feeds: EventTypes, required: bool = False) -> Hook:
+    return Hook(("cni_syscall",), fact, feeds, required, syscall)
 
 
 _FORK: Final = Hook(("cni_fork",), "birth and entry by clone", _BIRTHS | _MOVES, required=True)
@@ -90,10 +119,10 @@ TIERS: Final[dict[str, tuple[Hook, ...]]] = {
         Hook(("cni_tx_cleanup", "cni_tp_cleanup"), "destruction", _DESTROY),
         _ending("cni_exit"),
         _FORK,
-        Hook(("cni_tx_clone", "cni_tp_clone"), "refusals of clone", _CREATE_FAILED),
-        Hook(("cni_tx_clone3", "cni_tp_clone3"), "refusals of clone3", _CREATE_FAILED),
-        Hook(("cni_tx_setns", "cni_tp_setns"), *_SETNS, required=True),
-        Hook(("cni_tx_unshare", "cni_tp_unshare"), *_UNSHARE, required=True),
+        _edges("clone", "refusals of clone", _CREATE_FAILED),
+        _edges("clone3", "refusals of clone3", _CREATE_FAILED),
+        _edges("setns", *_SETNS, required=True),
+        _edges("unshare", *_UNSHARE, required=True),
     ),
 }
 """The hooks of each tier in the order of attaching: ends before beginnings."""

@@ -33,6 +33,7 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {  # name: result, then argumen
     "bpf_program__fd": (_int, _pointer),
     "bpf_program__attach": (_pointer, _pointer),
     "bpf_program__attach_kprobe": (_pointer, _pointer, _bool, _text),
+    "bpf_program__attach_tracepoint_opts": (_pointer, _pointer, _text, _text, _pointer),
     "bpf_program__attach_iter": (_pointer, _pointer, _pointer),
     "bpf_prog_test_run_opts": (_int, _int, _pointer),
     "bpf_obj_get_info_by_fd": (_int, _int, _pointer, _pointer),

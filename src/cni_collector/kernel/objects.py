@@ -18,6 +18,12 @@ _RECURSION_MISSES: Final = 208
 """Where `recursion_misses` stands in `struct bpf_prog_info` of linux/bpf.h, since 5.12; a kernel without leaves 0."""
 
 
+class _TracepointOptions(ctypes.Structure):
+    """`struct bpf_tracepoint_opts` of libbpf.h."""
+
+    _fields_ = [("size", ctypes.c_size_t), ("cookie", ctypes.c_uint64)]
+
+
 class _IterOptions(ctypes.Structure):
     """`struct bpf_iter_attach_opts` of libbpf.h; what it points to is `task` of `union bpf_iter_link_info` of bpf.h."""
 
@@ -108,12 +114,24 @@ class Program:
             if failed:
                 raise LoadError(f"cannot find {function} among this kernel's functions", log.text())
 
-    def attach(self) -> Link:
+    def attach(self, tracepoint: str | None = None, cookie: int = 0) -> Link:
         """Attaches the program to its hook.
+
+        Args:
+            tracepoint: of a system call (`sys_enter_setns`), for a program that stands at several.
+            cookie: what bpf_get_attach_cookie() gives the program there.
 
         Raises:
             AttachError: the kernel has no such hook, or refuses.
         """
+        if tracepoint:
+            options = _TracepointOptions(ctypes.sizeof(_TracepointOptions), cookie)
+            return self._link(
+                f"tp/syscalls/{tracepoint}",
+                lambda: libbpf().bpf_program__attach_tracepoint_opts(
+                    self._handle, b"syscalls", tracepoint.encode(), ctypes.byref(options)
+                ),
+            )
         kind, _, function = self.hook.partition("/")
         if kind not in ("kprobe", "kretprobe"):
             return self._link(self.hook, lambda: libbpf().bpf_program__attach(self._handle))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import AttachError, CollectorError, LoadError, LockdownError, PrivilegeError, UnsupportedError
-from .hooks import ALL, TIERS, EventTypes, Hook
+from .hooks import ALL, TIERS, EventTypes, Hook, Site
 from .libbpf import possible_cpus
 from .objects import Link, Object, Program
 from .preemption import programs_are_preempted
@@ -96,27 +96,27 @@ class AttachedHooks:
         self.tier = tier
         self.object = loaded
         self.missing = missing
-        self._links: dict[str, Link] = {}
-        self._attached: list[Program] = []
+        self._links: dict[Site, Link] = {}
+        self._attached: dict[str, Program] = {}
 
     def attach(self, hook: Hook) -> None:
-        """Attaches all programs of a hook that are not attached yet, or none: then the hook is missing."""
-        links: dict[str, Link] = {}
+        """Attaches all programs of a hook where they are not yet, or none: then the hook is missing."""
+        links: dict[Site, Link] = {}
         try:
-            for name in hook.programs:
-                if name not in self._links:
-                    links[name] = self.object.program(name).attach()
+            for site in hook.sites:
+                if site not in self._links:
+                    links[site] = self.object.program(site.program).attach(site.tracepoint, site.cookie)
         except AttachError as error:
             for link in links.values():
                 link.close()
             self.missing[hook] = error
         else:
             self._links |= links
-            self._attached.extend(map(self.object.program, links))
+            self._attached |= {site.program: self.object.program(site.program) for site in links}
 
     def skipped(self) -> int:
         """How many runs of its programs the kernel has skipped."""
-        return sum(map(Program.skipped, self._attached))
+        return sum(map(Program.skipped, self._attached.values()))
 
     def detach(self) -> None:
         """Ends the reporting; what was reported stays in the ring."""

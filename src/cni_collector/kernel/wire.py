@@ -34,6 +34,18 @@ TYPES: Final[tuple[type[Event] | None, ...]] = (
 
 CGROUP, CREATE, ENTER, EXIT, DESTROY, CREATE_FAILED, ENTER_FAILED, FOUND, CNI_START, CNI_END = range(len(TYPES))
 """The same by name; the first byte of each record."""
+EDGES: Final = (
+    None,
+    "sys_enter_setns",
+    "sys_exit_setns",
+    "sys_enter_unshare",
+    "sys_exit_unshare",
+    "sys_enter_clone",
+    "sys_exit_clone",
+    "sys_enter_clone3",
+    "sys_exit_clone3",
+)
+"""`enum edge`: the tracepoint for each cookie of an attachment."""
 CAUSES: Final = (None, "unshare", "clone", "setns", "exit")
 """`enum cause`."""
 
