@@ -223,7 +223,7 @@ static __always_inline void report_found(void)
 {
 	struct fact fact = {.type = RECORD_NETNS_FOUND};
 
-	if (!snapshot_begun || tracked_overflowed)
+	if (!snapshot_walks || tracked_overflowed)
 		return;
 	netns_here(&fact.subject);
 	if (is_host(&fact.subject) || bpf_map_lookup_elem(&tracked, &fact.subject.cookie))

@@ -59,8 +59,8 @@ static __u64 cleanup_start;
 
 /* The snapshot. */
 
-/* It has begun: it finds what was born before. */
-static bool snapshot_begun;
+/* It walks the kernel's list of namespaces, or has: it finds what was born before. */
+static bool snapshot_walks;
 
 /* Where it writes a path. */
 struct cgroup_record snapshot_cgroup;
@@ -160,7 +160,7 @@ static __always_inline void count_lost(__u32 type)
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct lost *here = bpf_map_lookup_elem(&lost, &cpu);
 
-	/* Atomic: a program can be preempted by one of its own kind on the same CPU. */
+	/* Atomic: another program that counts the same type can preempt this one on the same CPU. */
 	if (here && type < RECORD_TYPES && wanted(type))
 		__sync_fetch_and_add(&here->count[type], 1);
 }

@@ -3,12 +3,12 @@
  * The kprobe tier: functions by breakpoints, or by ftrace where they begin with its call. Programs run with
  * preemption off, on every kernel: so none is skipped because another task was preempted in it, as the
  * programs of fentry (and, from 7.0 on, of tracepoints) are. That is why exec and exit are kprobes here, too.
- * Only the fork is not: a kprobe cannot reach the child's task storage.
+ * Only the fork is not: a kprobe cannot reach the child's task storage. What skips a kprobe is a bpf(2) map
+ * operation that was preempted on the same CPU (bpf_prog_active).
  *
  * The kernel skips a return probe where more system calls are under way than it has places
  * (kretprobe.maxactive: 10, or twice the CPUs). So no success depends on one: the task's switch to other
- * namespaces and the fork are seen at their entry, which is never skipped, and refusals whose end was skipped
- * are counted.
+ * namespaces and the fork are seen at their entry, and refusals whose end was skipped are counted.
  */
 #ifndef CNI_HOOKS_KPROBE_H
 #define CNI_HOOKS_KPROBE_H

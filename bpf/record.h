@@ -4,8 +4,9 @@
  *
  * Python's half is src/cni_collector/kernel/wire.py; tests/unit/test_layout.py compares the two,
  * field by field, through the BTF of the compiled object. All integers are in the byte order of
- * the machine, times are nanoseconds of CLOCK_BOOTTIME, and a zero means "does not apply".
- * The first byte of a record is its type. Records have no holes: every byte is written.
+ * the machine, times are nanoseconds of CLOCK_BOOTTIME. A cookie, inum, cause, error or time of zero means
+ * "does not apply". The first byte of a record is its type. Records have no holes, and all that `length` and
+ * the fields cover is written.
  */
 #ifndef CNI_RECORD_H
 #define CNI_RECORD_H
@@ -115,7 +116,10 @@ struct cgroup_record {
 	char names[CGROUP_NAMES]; /* from the leaf up, each closed by NUL; cut where full */
 };
 
-/* Records that found no room, by type; one for each possible CPU. */
+/*
+ * What is known to have happened and is not delivered, by type: there was no room in the ring, or none to
+ * remember it, or the kernel skipped the program at the end of a system call. One for each possible CPU.
+ */
 struct lost {
 	__u64 count[RECORD_TYPES];
 };

@@ -73,7 +73,7 @@ static __always_inline void track_all(void)
 {
 	struct walk walk;
 
-	snapshot_begun = true;
+	snapshot_walks = true;
 	walk = (struct walk){
 		.at = BPF_CORE_READ(host_net, list.next),
 		.head = BPF_CORE_READ(host_net, list.prev),

@@ -19,8 +19,9 @@ static __always_inline void report_unshare(struct task_state *ts, const struct n
 
 /*
  * A system call of the current task whose end was not seen, because the kernel skipped the program there: it
- * skips return probes when too many are under way, and programs that another task was preempted in. If the
- * task has moved, that is reported now; otherwise the system call was refused.
+ * skips return probes when too many are under way, programs that another task was preempted in, and kprobes
+ * while a bpf(2) map operation was preempted on that CPU. If the task has moved, that is reported now;
+ * otherwise the system call was refused.
  */
 __noinline int settle_syscall(void)
 {
@@ -224,10 +225,9 @@ static __always_inline void task_switch_namespaces(const struct nsproxy *to)
 /* The current task is ending, and still is where it was. */
 static __always_inline void task_exit(void)
 {
-	if (!wanted(RECORD_NETNS_EXIT))
-		return;
 	settle_syscall();
-	report_exit_at_end();
+	if (wanted(RECORD_NETNS_EXIT))
+		report_exit_at_end();
 }
 
 static __always_inline void cleanup_begin(void)

@@ -34,14 +34,14 @@ class AttachError(CollectorError):
 
     Attributes:
         program: name of the program.
-        hook: where it was to be attached, as libbpf writes it (`tp_btf/sched_process_fork`).
+        target: where it was to be attached, as libbpf writes it (`tp_btf/sched_process_fork`).
         errno: the system's error number.
     """
 
-    def __init__(self, message: str, program: str, hook: str, errno: int) -> None:
+    def __init__(self, message: str, program: str, target: str, errno: int) -> None:
         super().__init__(message)
         self.program = program
-        self.hook = hook
+        self.target = target
         self.errno = errno
 
 

@@ -119,9 +119,9 @@ def test_an_ordinary_user_with_capabilities(tier: str) -> None:
         _works(_watch(tier, lambda: become_a_user(MINE | {CAP_DAC_READ_SEARCH})))
     # What this user may not read is the interpreter's files, too: the third goes once they are loaded.
     script = (
-        "from cni_collector.kernel.tiers import trial; "
+        "from cni_collector.kernel.tiers import try_tier; "
         "from tests.kernel.test_hard_machines import MINE, set_capabilities; "
-        "set_capabilities(MINE); print(trial('tracepoint'))"
+        "set_capabilities(MINE); print(try_tier('tracepoint'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],

@@ -6,13 +6,16 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from cni_collector import Lost, NetnsCreateFailed
 
 from ..support.actors import CLONE_NEWNET, NOBODY, Puppet, act, clone, reap, refused
 from ..support.watch import watching
 
 
-def test_refusals_are_told_or_counted_while_many_calls_are_under_way(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--type", "netns_create_failed"]], ids=["all types", "refusals alone"])
+def test_refusals_are_told_or_counted_while_many_calls_are_under_way(tmp_path: Path, options: list[str]) -> None:
     """Parents of vfork() wait inside the kernel's clone: enough of them keep all places of a return probe."""
     attempts = 13
     fifo = tmp_path / "fifo"
@@ -30,7 +33,7 @@ def test_refusals_are_told_or_counted_while_many_calls_are_under_way(tmp_path: P
         for _ in range(attempts):
             assert refused(lambda: clone(CLONE_NEWNET))
 
-    with watching() as mine, ExitStack() as stack:
+    with watching(*options) as mine, ExitStack() as stack:
         crowd = [stack.enter_context(Puppet(wait_in_vfork)) for _ in range(2 * (os.cpu_count() or 1) + 11)]
         while not all(_waits(one.pid) for one in crowd):
             pass

@@ -26,7 +26,7 @@ def _hide(monkeypatch: pytest.MonkeyPatch, function: str, *tracepoints: str) -> 
 
     def refuse(program: objects.Program, tracepoint: str | None = None, cookie: int = 0) -> objects.Link:
         if tracepoint in tracepoints:
-            raise AttachError("cannot attach: hidden", program.name, program.hook, 2)
+            raise AttachError("cannot attach: hidden", program.name, program.target, 2)
         return attach(program, tracepoint, cookie)
 
     monkeypatch.setattr(objects.Program, "attach", refuse)
@@ -72,12 +72,12 @@ def test_the_next_tier_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_return_probe_on_what_the_compiler_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some function that this kernel has as name.isra.0 or the like only; its entry is refused, its return is not."""
-    if tiers.trial("kprobe"):
+    if tiers.try_tier("kprobe"):
         pytest.skip("this kernel has no kprobes")
     functions = Path("/sys/kernel/tracing/available_filter_functions").read_text(encoding="ascii").split()
     whole = set(functions)
     changed = [name for name in functions if ".isra." in name and name.partition(".")[0] not in whole]
-    with contextlib.closing(tiers.open_object(["cni_kr_copy", "cni_kp_clone"], ring_bytes=tiers.PROBE_RING)) as opened:
+    with contextlib.closing(tiers.open_object(["cni_kr_copy", "cni_kp_clone"], ring_bytes=tiers.TRIAL_RING)) as opened:
         opened.load()
         base = changed[0].partition(".")[0]
         monkeypatch.setattr(objects, "local_name", lambda hook: f"{hook.partition('/')[0]}/{base}")

@@ -668,7 +668,7 @@ def test_calls_whose_end_was_lost_are_forgotten(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(forms, "_BOUND", 8)
     table = forms.TableLines()
     table.form([made(CniStart, TIME, pid=pid, tid=pid) for pid in range(100)])
-    assert len(table._depths) == 8
+    assert len(table._nesting._depths) == 8
 
 
 def test_list_of_calls_as_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -699,8 +699,10 @@ def test_listing_calls_needs_nothing_of_the_kernel(run: Run, monkeypatch: pytest
 def test_check(run: Run, monkeypatch: pytest.MonkeyPatch, fails: bool | None, code: int, told: list[str]) -> None:
     hooks = TIERS["tracepoint"]
     broken = next((hook for hook in hooks if hook.required is fails), None)
-    monkeypatch.setattr(check, "trial", lambda tier: None if tier == "tracepoint" else CollectorError("not on Sundays"))
-    monkeypatch.setattr(check, "probe", lambda hook: CollectorError("no such hook") if hook is broken else None)
+    monkeypatch.setattr(
+        check, "try_tier", lambda tier: None if tier == "tracepoint" else CollectorError("not on Sundays")
+    )
+    monkeypatch.setattr(check, "try_hook", lambda hook: CollectorError("no such hook") if hook is broken else None)
     result = run("check")
     assert result.exit_code == code
     assert all(words in result.stdout for words in told)

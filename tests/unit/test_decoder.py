@@ -392,7 +392,7 @@ def test_paths_are_forgotten_by_generations(monkeypatch: pytest.MonkeyPatch) -> 
             assert [path_of(number) for number in range(1, 6)] == ["/1", "/2", "/3", "/4", "/5"]
     assert forgotten == [5, 9]
     assert [path_of(number) for number in (1, 4, 5, 8, 9)] == [None, None, "/5", "/8", "/9"]
-    assert len(decode._places) + len(decode._places._last) <= 8
+    assert len(decode._cgroups) + len(decode._cgroups._last) <= 8
 
 
 @pytest.mark.parametrize(

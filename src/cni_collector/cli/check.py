@@ -8,7 +8,7 @@ import click
 
 from ..errors import CollectorError
 from ..kernel.hooks import TIERS, Hook
-from ..kernel.tiers import preference, probe, trial
+from ..kernel.tiers import preference, try_hook, try_tier
 
 
 @click.command()
@@ -28,12 +28,12 @@ def check() -> None:
 def _check_tier(tier: str) -> bool:
     """Prints what a tier offers, and says whether it can be used."""
     click.echo(f"tier {tier}")
-    if error := trial(tier):
+    if error := try_tier(tier):
         click.echo(f"  {click.style('not offered', fg='red')}  {error}")
         return False
     usable = True
     for hook in TIERS[tier]:
-        error = probe(hook)
+        error = try_hook(hook)
         usable = usable and not (error and hook.required)
         click.echo(_line(hook, error))
     click.echo(

@@ -10,7 +10,7 @@ import msgspec
 from ..events import Pod
 from ..identity.cni import running_cni_calls
 from ..stream.snapshot import ExistingNetns, existing
-from ..views.lines import DEEPEST, pod_text
+from ..views.lines import Nesting, pod_text
 from ..views.table import Column, header, row
 
 _COLUMNS = (
@@ -95,13 +95,12 @@ def _list_cni_calls(output: str) -> None:
             click.echo(msgspec.json.encode(call))
         return
     click.echo(header(_CNI_CALL_COLUMNS))
-    depths: dict[int, int] = {}
+    nesting = Nesting()
     for call in calls:
-        depth = depths[call.pid] = min(depths.get(call.parent, -1) + 1, DEEPEST)
         cells = [
             str(call.pid),
             call.command,
-            "  " * depth + posixpath.basename(call.plugin or "-"),
+            nesting.begin(call.pid, call.parent) + posixpath.basename(call.plugin or "-"),
             f"{call.age_ns / 1e9:.1f}s",
             pod_text(call.pod) if call.pod else "-",
             call.ifname or "-",

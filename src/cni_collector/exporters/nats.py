@@ -125,7 +125,7 @@ class NatsExporter:
         messages = []
         for event in events:
             if isinstance(event, CollectorStart):
-                self._subject = f"cni.{token(event.node or 'unknown')}."
+                self._subject = f"cni.{token(event.node)}."
             messages.append(_Message(self._idents.next(), self._subject + event.type, self._encoder.encode(event)))
         return messages
 

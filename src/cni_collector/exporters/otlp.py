@@ -31,7 +31,7 @@ PREFIX: Final = "cni_collector"
 """Of the names that OpenTelemetry has none for: of attributes, and of events (`cni_collector.netns_create`)."""
 _SCOPE: Final = InstrumentationScope("cni-collector", VERSION)
 _BOUND: Final = 1 << 16
-"""Calls under way that are remembered."""
+"""CNI calls under way that are remembered."""
 _SEMANTIC: Final = {
     "pid": "process.pid",
     "ppid": "process.parent_pid",
@@ -160,7 +160,7 @@ class OtlpLogs:
 
 
 class OtlpSpans:
-    """Sends every CNI call as a span, below that of the call that made it, or of the runtime that passed TRACEPARENT.
+    """Sends every CNI call as a span, below that of its caller: a plugin, or the runtime that passed TRACEPARENT.
 
     Args:
         url: the receiver's; what OTEL_EXPORTER_OTLP_* say if empty.
@@ -173,7 +173,7 @@ class OtlpSpans:
         self._ended = _Ended()
         self._tracer = self._tracer_of(None)
         self._open: dict[int, trace.Span] = {}
-        """The calls under way, by pid."""
+        """Those of the CNI calls under way, by pid."""
 
     def _tracer_of(self, start: CollectorStart | None) -> trace.Tracer:
         provider = TracerProvider(resource=_resource(start), shutdown_on_exit=False)
@@ -186,7 +186,7 @@ class OtlpSpans:
                 case CollectorStart():
                     self._tracer = self._tracer_of(event)
                 case CniStart():
-                    self._open[event.pid or 0] = self._begin(event, event.time_ns)
+                    self._open[event.pid] = self._begin(event, event.time_ns)
                     while len(self._open) > _BOUND:
                         del self._open[next(iter(self._open))]
                 case CniEnd():
@@ -207,7 +207,7 @@ class OtlpSpans:
 
     def _end(self, call: CniEnd) -> None:
         moment = call.time_ns
-        span = self._open.pop(call.pid or 0, None) or self._begin(call, moment - (call.duration_ns or 0))
+        span = self._open.pop(call.pid, None) or self._begin(call, moment - call.duration_ns)
         span.set_attributes(attributes(call))
         if call.signal or call.exit_code:
             what = call.signal or str(call.exit_code)

@@ -49,7 +49,7 @@ class PrometheusExporter(MetricSource):
         self._start: CollectorStart | None = None
         self._alive = 0
         self._begun: dict[int, float] = {}
-        """When the calls under way began, by pid, in seconds of the monotonic clock."""
+        """When the CNI calls under way began, by pid, in seconds of the monotonic clock."""
         self._ends_lost = False
         self._plugins: set[str] = set()
         registry = CollectorRegistry()
@@ -83,12 +83,12 @@ class PrometheusExporter(MetricSource):
                     if event.teardown_ns:
                         self._teardown.observe(event.teardown_ns / 1e9)
                 case CniStart():
-                    self._begun[event.pid or 0] = time.monotonic()
+                    self._begun[event.pid] = time.monotonic()
                 case CniEnd():
-                    self._begun.pop(event.pid or 0, None)
+                    self._begun.pop(event.pid, None)
                     outcome = "signal" if event.signal else "failure" if event.exit_code else "success"
                     labels = (self._command(event.command), self._plugin(event.plugin), outcome)
-                    self._cni_calls.labels(*labels).observe((event.duration_ns or 0) / 1e9)
+                    self._cni_calls.labels(*labels).observe(event.duration_ns / 1e9)
                 case Lost(by_type=lost):
                     self._alive += (
                         lost.get("netns_create", 0) + lost.get("netns_found", 0) - lost.get("netns_destroy", 0)

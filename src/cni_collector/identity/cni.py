@@ -209,7 +209,7 @@ class CniCalls:
         """Anyone may set variables: which pod a namespace is for is told by root, outside of containers."""
         return call.uid == 0 and own is not None and own.inum == self._namespaces.host_inum
 
-    def end(self, time: str, task: Task, started: int, duration: int, status: int, unsure: bool) -> CniEnd | None:
+    def end(self, time: str, task: Task, started: int, duration: int, status: int, unreadable: bool) -> CniEnd | None:
         """A CNI call ends.
 
         Args:
@@ -218,13 +218,13 @@ class CniCalls:
             started: when the process was started, in nanoseconds of CLOCK_BOOTTIME.
             duration: nanoseconds.
             status: as wait(2) gives it.
-            unsure: it may have been no CNI call.
+            unreadable: its environment could not be read at first, so it may have been no CNI call.
 
         Returns:
             The event; None where it was none. Where its beginning was lost, the event has only what the end says.
         """
         call = self._running.pop((task.pid, started), None)
-        if call is None and unsure:
+        if call is None and unreadable:
             return None
         number = status & 0x7F
         fields = (msgspec.structs.asdict(call) if call else {}) | {"time": time, **msgspec.structs.asdict(task)}

@@ -73,12 +73,14 @@ _BIRTHS: Final[EventTypes] = frozenset({NetnsCreate, NetnsFound, NetnsDestroy})
 """Only what is known to exist can be reported destroyed."""
 _SETNS: Final = ("entry and exit by setns, and its refusals", _MOVES | {NetnsEnterFailed})
 _UNSHARE: Final = ("birth and entry by unshare, and its refusals", _BIRTHS | _MOVES | {NetnsCreateFailed})
+_REFUSALS: Final[EventTypes] = frozenset({NetnsCreateFailed, NetnsEnterFailed})
 _CREATE_FAILED: Final[EventTypes] = frozenset({NetnsCreateFailed})
 _DESTROY: Final[EventTypes] = frozenset({NetnsDestroy})
 
 
 def _ending(program: str) -> Hook:
-    return Hook((program,), "exit of tasks that end inside", frozenset({NetnsExit}))
+    """A task that ends leaves its namespace; a system call of it whose end was skipped is settled then."""
+    return Hook((program,), "exit of tasks that end inside", _MOVES | _BIRTHS | _REFUSALS)
 
 
 def _cni_calls(*programs: str) -> Hook:

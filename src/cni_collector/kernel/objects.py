@@ -92,7 +92,7 @@ class Program:
         self._handle = handle
 
     @property
-    def hook(self) -> str:
+    def target(self) -> str:
         """Where the program belongs on this machine: `tp_btf/sched_process_fork`, `fentry/__arm64_sys_setns`."""
         return local_name(self._section)
 
@@ -107,22 +107,22 @@ class Program:
         Raises:
             LoadError: the kernel has no such function.
         """
-        kind, _, function = self.hook.partition("/")
-        if kind in ("fentry", "fexit") and self.hook != self._section:
+        kind, _, function = self.target.partition("/")
+        if kind in ("fentry", "fexit") and self.target != self._section:
             with Log() as log:
                 failed = libbpf().bpf_program__set_attach_target(self._handle, 0, function.encode())
             if failed:
                 raise LoadError(f"cannot find {function} among this kernel's functions", log.text())
 
     def attach(self, tracepoint: str | None = None, cookie: int = 0) -> Link:
-        """Attaches the program to its hook.
+        """Attaches the program to its target.
 
         Args:
             tracepoint: of a system call (`sys_enter_setns`), for a program that stands at several.
             cookie: what bpf_get_attach_cookie() gives the program there.
 
         Raises:
-            AttachError: the kernel has no such hook, or refuses.
+            AttachError: the kernel has no such target, or refuses.
         """
         if tracepoint:
             options = _TracepointOptions(ctypes.sizeof(_TracepointOptions), cookie)
@@ -132,9 +132,9 @@ class Program:
                     self._handle, b"syscalls", tracepoint.encode(), ctypes.byref(options)
                 ),
             )
-        kind, _, function = self.hook.partition("/")
+        kind, _, function = self.target.partition("/")
         if kind not in ("kprobe", "kretprobe"):
-            return self._link(self.hook, lambda: libbpf().bpf_program__attach(self._handle))
+            return self._link(self.target, lambda: libbpf().bpf_program__attach(self._handle))
         try:
             return self._attach_kprobe(kind, function)
         except AttachError as error:
@@ -144,7 +144,7 @@ class Program:
             if kind == "kretprobe":
                 return self._attach_kprobe(kind, other)
             reason = f"{error}; there is {other}, but its arguments may be others"
-            raise AttachError(reason, error.program, error.hook, error.errno) from None
+            raise AttachError(reason, error.program, error.target, error.errno) from None
 
     def _attach_kprobe(self, kind: str, function: str) -> Link:
         name = function.encode()
@@ -153,7 +153,7 @@ class Program:
             lambda: libbpf().bpf_program__attach_kprobe(self._handle, kind == "kretprobe", name),
         )
 
-    def _link(self, hook: str, attach: Callable[[], int | None]) -> Link:
+    def _link(self, target: str, attach: Callable[[], int | None]) -> Link:
         with Log():  # says in other words what the number says
             handle = attach()
             number = ctypes.get_errno()
@@ -163,7 +163,7 @@ class Program:
                 reason += (
                     f" ({_PARANOID} is above 2, as Debian has it: give the process CAP_SYS_ADMIN, or set that to 2)"
                 )
-            raise AttachError(f"cannot attach {self.name} to {hook}: {reason}", self.name, hook, number)
+            raise AttachError(f"cannot attach {self.name} to {target}: {reason}", self.name, target, number)
         return Link(handle)
 
     def run(self) -> int:
@@ -205,7 +205,7 @@ class Program:
         if link:
             library.bpf_link__destroy(link)
         if fd < 0:
-            raise AttachError(f"cannot iterate with {self.name}: {strerror(-fd)}", self.name, self.hook, -fd)
+            raise AttachError(f"cannot iterate with {self.name}: {strerror(-fd)}", self.name, self.target, -fd)
         with os.fdopen(fd, "rb", buffering=0) as stream:
             return b"".join(iter(lambda: stream.read(1 << 18), b""))
 
@@ -330,7 +330,7 @@ class Object:
         return self._programs[name]
 
     def map(self, name: str) -> Map:
-        """A map by its name; data sections are `.rodata` and `.bss`.
+        """A map by its name; data sections are `.rodata`, `.bss` and `.data.state`.
 
         Raises:
             LayoutError: the object has none of that name.

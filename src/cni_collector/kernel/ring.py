@@ -61,7 +61,7 @@ class MappedRing:
 
     Args:
         ring: the map, already loaded.
-        decode: makes an event of a record, in place: nothing is copied.
+        decode: makes an event of a record, where it lies.
         decode_run: makes events of many at once; what it leaves, `decode` takes.
     """
 

@@ -26,7 +26,7 @@ OBJECT: Final = Path(__file__).with_name("cni.bpf.o")
 """The compiled kernel side; `make bpf` builds it."""
 
 TRACEFS: Final = "/sys/kernel/tracing"
-PROBE_RING: Final = 1 << 16
+TRIAL_RING: Final = 1 << 16
 """Bytes; what is only probed reports nothing."""
 KPROBES: Final = "/sys/bus/event_source/devices/kprobe"
 
@@ -156,7 +156,7 @@ def attach(tier: str | None, wanted: EventTypes, ring_bytes: int) -> AttachedHoo
 
 
 def _attach_tier(tier: str, wanted: EventTypes, ring_bytes: int) -> AttachedHooks:
-    if error := trial(tier):
+    if error := try_tier(tier):
         raise error
     hooks = [hook for hook in TIERS[tier] if hook.feeds & wanted]
     missing: dict[Hook, CollectorError] = {}
@@ -164,7 +164,7 @@ def _attach_tier(tier: str, wanted: EventTypes, ring_bytes: int) -> AttachedHook
         loaded = _load(hooks, wanted, ring_bytes)
     except LoadError:
         # One program that this kernel refuses must not cost the others.
-        missing = {hook: error for hook in hooks if (error := probe(hook))}
+        missing = {hook: error for hook in hooks if (error := try_hook(hook))}
         _require(missing)
         hooks = [hook for hook in hooks if hook not in missing]
         loaded = _load(hooks, wanted, ring_bytes)
@@ -198,13 +198,13 @@ def _require(missing: dict[Hook, CollectorError]) -> None:
             raise error
 
 
-def trial(tier: str) -> CollectorError | None:
+def try_tier(tier: str) -> CollectorError | None:
     """Says why this kernel has no such hooks at all: cheaper, and clearer, than trying each of them."""
-    error = _trial(tier)
+    error = _try_tier(tier)
     if isinstance(error, AttachError | PrivilegeError):
         # A kernel that is locked down hides its tracepoints, too, and has no kprobes: that is the reason then.
         try:
-            _load([], ALL, PROBE_RING).close()
+            _load([], ALL, TRIAL_RING).close()
         except LockdownError as lockdown:
             return lockdown
         except CollectorError:
@@ -212,7 +212,7 @@ def trial(tier: str) -> CollectorError | None:
     return error
 
 
-def _trial(tier: str) -> CollectorError | None:
+def _try_tier(tier: str) -> CollectorError | None:
     if tier == "tracepoint":
         try:
             ensure_tracefs()
@@ -221,13 +221,13 @@ def _trial(tier: str) -> CollectorError | None:
         return None
     if tier == "kprobe" and not os.path.exists(KPROBES):
         return UnsupportedError(f"this kernel has no kprobes ({KPROBES} is missing): it needs CONFIG_KPROBE_EVENTS=y")
-    return probe(Hook((TRIALS[tier],), "", frozenset()))
+    return try_hook(Hook((TRIALS[tier],), "", frozenset()))
 
 
-def probe(hook: Hook) -> CollectorError | None:
+def try_hook(hook: Hook) -> CollectorError | None:
     """Loads and attaches one hook alone, and lets go of it again; says what stood in the way."""
     try:
-        attached = AttachedHooks("", open_object(list(hook.programs), ring_bytes=PROBE_RING), {})
+        attached = AttachedHooks("", open_object(list(hook.programs), ring_bytes=TRIAL_RING), {})
     except CollectorError as error:
         return error
     try:

@@ -14,7 +14,7 @@ from ..events import AnyEvent, CollectorStop, Event, Lost, type_name
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z")
 _TYPE: Final = re.compile("[a-z][a-z0-9_]{0,63}")
 _KNOWN: Final = frozenset(map(type_name, get_args(AnyEvent)))
-_TYPES: Final = 64
+_MOST_TYPES: Final = 64
 """Unknown types that are counted by name; the rest of them together."""
 _OTHER: Final = "other types"
 _SCHEMA_1: Final = {type_name(kind): {"missed": "skipped"} for kind in (Lost, CollectorStop)}
@@ -74,7 +74,7 @@ class Parser:
             return False
         if event.type in _KNOWN or not _TYPE.fullmatch(event.type):
             return False
-        self.unknown[event.type if event.type in self.unknown or len(self.unknown) < _TYPES else _OTHER] += 1
+        self.unknown[event.type if event.type in self.unknown or len(self.unknown) < _MOST_TYPES else _OTHER] += 1
         return True
 
 

@@ -54,12 +54,12 @@ _REFUSALS: Final = {CREATE_FAILED: NetnsCreateFailed, ENTER_FAILED: NetnsEnterFa
 """The types of event whose namespace may be unknown."""
 _SINGLE: Final = frozenset({EXIT, DESTROY, FOUND})
 """Types of records that need no other namespace."""
-_NOWHERE: Final = (None, None, None)
+_NOTHING_KNOWN: Final = (None, None, None)
 _CACHE: Final = 1 << 16
 _SECOND: Final = 1_000_000_000
 _TENTH: Final = 100_000_000
 
-Place = tuple[str | None, str | None, str | None]
+CgroupFacts = tuple[str | None, str | None, str | None]
 """Cgroup path, container id, pod UID."""
 
 
@@ -80,8 +80,8 @@ class _Comms(dict[bytes, str]):
         return text
 
 
-class _Places(dict[bytes, Place]):
-    """Places by cgroup key.
+class _Cgroups(dict[bytes, CgroupFacts]):
+    """What is known of cgroups, by key.
 
     The kernel sends each path once. To stay bounded, all are forgotten when there are many: `forget` asks the
     kernel to send them anew, and the last generation serves the records that are already under way.
@@ -90,7 +90,7 @@ class _Places(dict[bytes, Place]):
     def __init__(self, forget: Callable[[], None]) -> None:
         super().__init__()
         self._forget = forget
-        self._last: dict[bytes, Place] = {}
+        self._last: dict[bytes, CgroupFacts] = {}
 
     def add(self, key: bytes, path: str) -> None:
         if len(self) >= _CACHE // 8:
@@ -99,8 +99,8 @@ class _Places(dict[bytes, Place]):
             self._forget()
         self[key] = (path, *identify(path))
 
-    def __missing__(self, key: bytes) -> Place:
-        return self._last.get(key, _NOWHERE)
+    def __missing__(self, key: bytes) -> CgroupFacts:
+        return self._last.get(key, _NOTHING_KNOWN)
 
 
 def cgroup_path(level: int, names: bytes) -> str:
@@ -128,7 +128,7 @@ class Decoder:
         self._namespaces = namespaces
         self._cni_calls = cni_calls
         self._comms = _Comms()
-        self._places = _Places(forget)
+        self._cgroups = _Cgroups(forget)
         self._offset = 0
         self._second_start = -_SECOND
         self._second_text = ""
@@ -185,8 +185,8 @@ class Decoder:
 
     def _cni_end(self, record: bytes) -> Event | None:
         """The event of a `struct cni_end_record`."""
-        _, unsure, status, *task, when, started, duration = CNI_END_RECORD.unpack(record)
-        return self._cni_calls.end(self.time(when), self._task(*task), started, duration, status, bool(unsure))
+        _, unreadable, status, *task, when, started, duration = CNI_END_RECORD.unpack(record)
+        return self._cni_calls.end(self.time(when), self._task(*task), started, duration, status, bool(unreadable))
 
     def member(self, record: bytes) -> tuple[int, Task] | None:
         """A task that the snapshot found in a namespace, out of a `struct netns_record`.
@@ -202,14 +202,14 @@ class Decoder:
 
     def _task(self, pid: int, tid: int, ppid: int, uid: int, cgroup: bytes, comm: bytes) -> Task:
         """What a `struct task` says."""
-        return Task(pid, tid, ppid, uid, self._comms[comm], *self._places[cgroup])
+        return Task(pid, tid, ppid, uid, self._comms[comm], *self._cgroups[cgroup])
 
     def _cgroup(self, record: bytes) -> None:
         kind, level, length, hierarchy, identity = CGROUP_RECORD.unpack_from(record)
         names = record[CGROUP_RECORD.size : CGROUP_RECORD.size + length]
         if kind != CGROUP or len(names) != length or names[-1:] not in (b"", b"\0"):
             raise ValueError("no record of a cgroup")
-        self._places.add(identity + hierarchy, cgroup_path(level, names))
+        self._cgroups.add(identity + hierarchy, cgroup_path(level, names))
 
     def decode_run(self, slots: bytes | memoryview, events: list[Event]) -> int:
         """Appends the events of a run of namespaces' records to `events`: what nearly all reading time goes into.
@@ -222,7 +222,7 @@ class Decoder:
         Returns:
             How many slots were decoded; those that made no sense are counted in `undecodable`, too.
         """
-        comms, places, known, add = self._comms, self._places, self._namespaces.get, events.append
+        comms, cgroups, known, add = self._comms, self._cgroups, self._namespaces.get, events.append
         remember = self._namespaces.remember
         start, prefix = self._second_start, self._second_text
         causes, refusals, single = _CAUSES, _REFUSALS, _SINGLE
@@ -254,7 +254,7 @@ class Decoder:
                     other = None
                 else:
                     raise ValueError("a record of a task that was nowhere")
-                path, container, pod_uid = places[cgroup]
+                path, container, pod_uid = cgroups[cgroup]
                 if kind == ENTER:
                     event: Event = NetnsEnter(
                         time, netns, other, None, causes[cause], None,

@@ -128,11 +128,11 @@ class Session:
             self._epoll.register(watch, select.EPOLLPRI)
             self._namespaces.watch = watch
             self._namespaces.where = functools.partial(place_of, loaded)
-            self.opening = self._open(wanted)
+            self.opening = self._open()
             self._opened = opened.pop_all()
         give_back()
 
-    def _open(self, wanted: EventTypes) -> list[Event]:
+    def _open(self) -> list[Event]:
         """Takes stock of what exists. From then on destructions are reported, those meanwhile included."""
         loaded = self._hooks.object
         self._namespaces.host_inum = STATE.unpack_from(self._state)[1]
@@ -161,7 +161,7 @@ class Session:
                 self._namespaces.set_name(one.netns, one.names[0])
             if one.pod:
                 self._namespaces.set_pod(one.netns, one.pod)
-        events: list[Event] = [one.event(now) for one in found if NetnsFound in wanted]
+        events: list[Event] = [one.event(now) for one in found if NetnsFound in self._wanted]
         self._count(events)
         return [start, *events]
 

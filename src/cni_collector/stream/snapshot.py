@@ -18,7 +18,7 @@ from ..identity.mounts import mounted
 from ..identity.namespaces import Namespaces
 from ..kernel.hooks import ALL
 from ..kernel.objects import Object
-from ..kernel.tiers import PROBE_RING, open_object
+from ..kernel.tiers import TRIAL_RING, open_object
 from ..kernel.wire import CGROUP, CGROUP_RECORD, NETNS_RECORD, TASK_PLACE, TRACKED
 from .decoder import Decoder
 
@@ -139,7 +139,7 @@ def existing() -> list[ExistingNetns]:
         CollectorError: any other reason.
     """
     try:
-        with contextlib.closing(open_object(["cni_host", "cni_snapshot"], ALL, PROBE_RING)) as loaded:
+        with contextlib.closing(open_object(["cni_host", "cni_snapshot"], ALL, TRIAL_RING)) as loaded:
             loaded.load()
             loaded.program("cni_host").run()
             namespaces = Namespaces()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import posixpath
 import sys
+from collections.abc import Hashable
 from typing import Final, Protocol
 
 import msgspec
 
-from ..events import CniCall, CniEnd, CniStart, Event, Netns, Pod
+from ..events import CniCall, CniStart, Event, Netns, Pod
 from .table import Column, header, row
 
-DEEPEST: Final = 8
-"""How deep calls are shown nested: whoever sets variables can nest them without end, and would fill the screen."""
+_DEEPEST: Final = 8
+"""How deep CNI calls are shown nested: whoever sets variables can nest them without end, and would fill the screen."""
 _BOUND: Final = 1 << 16
-"""Calls under way that are remembered."""
+"""CNI calls under way that are remembered."""
 
 _COLUMNS: Final = (
     Column("TIME", 15),
@@ -44,6 +45,24 @@ _FOR_JSON: Final = {
 }
 
 
+class Nesting:
+    """How deep the CNI calls under way are nested, by what identifies their processes."""
+
+    def __init__(self) -> None:
+        self._depths: dict[Hashable, int] = {}
+
+    def begin(self, process: Hashable, parent: Hashable) -> str:
+        """The indent of a CNI call that begins below that of its parent process, if that is one."""
+        depth = self._depths[process] = min(self._depths.get(parent, -1) + 1, _DEEPEST)
+        while len(self._depths) > _BOUND:
+            del self._depths[next(iter(self._depths))]
+        return "  " * depth
+
+    def end(self, process: Hashable) -> str:
+        """The indent of one that ends."""
+        return "  " * self._depths.pop(process, 0)
+
+
 class Lines(Protocol):
     """A form that events are written in."""
 
@@ -66,7 +85,7 @@ class JsonLines:
 
 
 class TableLines:
-    """Aligned columns. A CNI call is one with its plugin's name in place of the task's, below the call that made it.
+    """Aligned columns. A CNI call has its plugin's name in place of the task's, and stands below the one that made it.
 
     Args:
         nodes: whether a column says on which machine it was.
@@ -76,8 +95,7 @@ class TableLines:
         self._columns = (Column("NODE", 20), *_COLUMNS) if nodes else _COLUMNS
         self._nodes = nodes
         self.header = header(self._columns).encode() + b"\n"
-        self._depths: dict[tuple[str | None, int], int] = {}
-        """Of the calls under way, by node and pid: how deep they are nested."""
+        self._nesting = Nesting()
 
     def form(self, events: list[Event]) -> bytes:
         return "".join(f"{self._line(event)}\n" for event in events).encode()
@@ -97,15 +115,12 @@ class TableLines:
         return row(self._columns, cells, colour, coloured=1 + self._nodes)
 
     def _plugin(self, call: CniCall) -> str:
-        depth = 0
-        if isinstance(call, CniStart) and call.pid is not None:
-            depth = min(self._depths.get((call.node, call.parent or 0), -1) + 1, DEEPEST)
-            self._depths[call.node, call.pid] = depth
-            while len(self._depths) > _BOUND:
-                del self._depths[next(iter(self._depths))]
-        elif isinstance(call, CniEnd) and call.pid is not None:
-            depth = self._depths.pop((call.node, call.pid), 0)
-        return "  " * depth + posixpath.basename(call.plugin or call.comm or "")
+        process = (call.node, call.pid)
+        if isinstance(call, CniStart):
+            indent = self._nesting.begin(process, (call.node, call.parent))
+        else:
+            indent = self._nesting.end(process)
+        return indent + posixpath.basename(call.plugin or call.comm)
 
 
 def pod_text(pod: Pod) -> str:
