@@ -38,8 +38,8 @@ def containerd() -> Iterator[Containerd]:
 
 @pytest.fixture
 def watch() -> Iterator[Watch]:
-    """One that sees all of the test, and loses nothing."""
-    with Watch() as running:
+    """One that sees all of the test."""
+    with watching() as running:
         yield running
 
 
