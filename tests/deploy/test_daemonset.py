@@ -21,7 +21,7 @@ from ..support.actors import CLONE_NEWNET, NOBODY, act, execute, inum, setns
 from ..support.actors import cookie as own_cookie
 from ..support.plugins import RESULTS
 from ..support.podman import Podman
-from ..support.watch import PATIENCE, Scene, Watch
+from ..support.watch import LARGE, PATIENCE, Scene, Watch
 from .identity import ORDINARY, Identity, identity_of
 from .in_podman import options
 from .manifests import BASE, variants
@@ -59,7 +59,7 @@ class Running(NamedTuple):
 def _command(podman: Podman, image: str, container: Container, place: Path, *more: str) -> list[str]:
     """What runs it, with more options of podman; `place` is for a file."""
     group = f"--cgroup-parent=/{podman.name}"
-    return podman.command("run", group, *more, *options(container, place), image, *container.arguments)
+    return podman.command("run", group, *more, *options(container, place), image, *container.arguments, *LARGE)
 
 
 @contextlib.contextmanager

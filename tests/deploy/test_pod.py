@@ -15,7 +15,7 @@ from cni_collector.exporters.outputs import FLUSH
 
 from ..support.containerd import Containerd
 from ..support.podman import Podman
-from ..support.watch import Watch
+from ..support.watch import LARGE, Watch
 from .identity import ORDINARY, identity_of
 from .in_cri import config
 from .manifests import BASE
@@ -40,7 +40,7 @@ def containerd(podman: Podman, image: str) -> Iterator[Containerd]:
 
 def test_it_runs_as_the_manifest_says(containerd: Containerd, image: str) -> None:
     container = container_of(BASE)
-    container = container._replace(arguments=[*container.arguments, "-o", "json"])
+    container = container._replace(arguments=[*container.arguments, "-o", "json", *LARGE])
     pod = containerd.run_pod("cni-collector", "cni-collector-x7k2p", UID, host_pids=container.host_pids)
     ident = containerd.start_container(pod, config(container, image, pod.config, "log"))
     log = containerd.logs / "log"

@@ -15,7 +15,7 @@ import pytest
 from cni_collector import CollectorStop, NetnsFound
 
 from ..support.podman import Podman
-from ..support.watch import PATIENCE, Watch
+from ..support.watch import LARGE, PATIENCE, Watch
 from .building import build_systemd
 from .identity import ORDINARY, identity_of
 
@@ -68,8 +68,13 @@ def machine(podman: Podman, image: str, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def watch(machine: Machine) -> Iterator[Watch]:
-    """The service's events. The namespace `old` is there before it is started."""
+    """The service's events, by the options that it has by itself, and a larger ring.
+
+    The namespace `old` is there before it is started.
+    """
+    assert machine.ask("Environment") == '"CNI_COLLECTOR_OPTIONS=-o json"'
     machine("ip", "netns", "add", "old")
+    machine("sh", "-c", f"echo CNI_COLLECTOR_OPTIONS=-o json {' '.join(LARGE)} > /etc/default/cni-collector")
     machine("systemctl", "start", UNIT)
     with machine.journal() as running:
         yield running

@@ -13,7 +13,7 @@ import pytest
 
 from cni_collector import AnyEvent, CniEnd, CollectorStop
 
-from ..support.exporting import call, make_plugin, read_events, watch_into
+from ..support.exporting import OWN, call, make_plugin, read_events, watch_into
 
 CALLS = 31
 
@@ -26,7 +26,7 @@ def plugin(tmp_path: Path) -> Path:
 def test_a_file_and_its_replay(tmp_path: Path, plugin: Path) -> None:
     """What a file holds is what was seen, and what `replay` shows of it."""
     path = tmp_path / "events.json"
-    with watch_into(path, "--cni"):
+    with watch_into(path, "--cni", *OWN):
         for _ in range(CALLS):
             call(plugin)
     events = read_events(path)
@@ -54,7 +54,7 @@ def test_a_full_disk(tmp_path: Path, plugin: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], check=True)
     try:
         path, ballast = disk / "events.json", disk / "ballast"
-        with watch_into(path, "--cni", "-o", "json", stdout=subprocess.PIPE) as running:
+        with watch_into(path, "--cni", *OWN, "-o", "json", stdout=subprocess.PIPE) as running:
             assert running.stdout
             assert running.stderr
             with contextlib.suppress(OSError):
@@ -79,7 +79,7 @@ def test_more_than_may_wait_for_a_full_disk(tmp_path: Path, plugin: Path) -> Non
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", disk], check=True)
     try:
         path = disk / "events.json"
-        with watch_into(path, "--cni", "-o", "json", "--queue", "1000", stdout=subprocess.PIPE) as running:
+        with watch_into(path, "--cni", *OWN, "-o", "json", "--queue", "1000", stdout=subprocess.PIPE) as running:
             assert running.stdout
             assert running.stderr
             for _ in range(600):

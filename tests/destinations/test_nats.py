@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import datetime
 import os
@@ -18,12 +19,14 @@ import pytest
 from cni_collector import AnyEvent, CniEnd
 
 from ..support.actors import a_life
-from ..support.exporting import call, free_port, make_plugin, read_events, until, watch, watch_into
+from ..support.exporting import OWN, a_pods_life, call, free_port, make_plugin, read_events, until, watch, watch_into
 from ..support.nats import NatsServer
 from ..support.watch import PATIENCE
 
 CALLS = 31
 NODE = "node-1.example"
+LIVES = ("--type", "netns_create", "--type", "netns_destroy")
+"""Lets pass a few events a namespace, whoever makes it; storms of other types pass by."""
 
 
 @pytest.fixture
@@ -50,18 +53,20 @@ def _compare(server: NatsServer, path: Path) -> None:
 
 def test_what_was_seen_is_stored(server: NatsServer, tmp_path: Path, plugin: Path) -> None:
     path = tmp_path / "events.json"
-    with watch_into(path, "--nats", server.url, "--node", NODE):
+    with watch_into(path, *OWN, "--nats", server.url, "--node", NODE):
         for _ in range(CALLS):
             call(plugin)
-        a_life()
+        a_pods_life(plugin, path)
     _compare(server, path)
-    assert sum(isinstance(event, CniEnd) and event.plugin == str(plugin) for event in read_events(path)) == CALLS
+    types = collections.Counter(event.type for event in read_events(path))
+    lives = ("collector_start", "netns_exit", "netns_destroy", "collector_stop")
+    assert types == {"cni_start": CALLS + 1, "cni_end": CALLS + 1, **dict.fromkeys(lives, 1)}
 
 
 def test_a_server_that_is_killed_and_comes_back(server: NatsServer, tmp_path: Path, plugin: Path) -> None:
     """Nothing is missing, and nothing is there twice: also what was sent and not answered when it died."""
     path = tmp_path / "events.json"
-    with watch_into(path, "--nats", server.url, "--node", NODE) as running:
+    with watch_into(path, "--cni", *OWN, "--nats", server.url, "--node", NODE) as running:
         assert running.stderr
         for outage in range(3):
             for _ in range(CALLS):
@@ -87,7 +92,7 @@ def _wait_for_more(server: NatsServer) -> None:
 def test_a_server_that_is_killed_amid_many_events(server: NatsServer, tmp_path: Path) -> None:
     """No event overtakes those that went with the connection, or that came before the server had found its stream."""
     path = tmp_path / "events.json"
-    with watch_into(path, "--nats", server.url, "--node", NODE):
+    with watch_into(path, *LIVES, "--nats", server.url, "--node", NODE):
         with subprocess.Popen(["sh", "-c", "while unshare --net true; do :; done"]) as lives:
             try:
                 for _ in range(10):
@@ -96,7 +101,8 @@ def test_a_server_that_is_killed_amid_many_events(server: NatsServer, tmp_path: 
                     server.start()
             finally:
                 lives.kill()
-        until(lambda: server.count() >= len(read_events(path)))
+        seen = len(read_events(path))
+        until(lambda: server.count() >= seen)
     _compare(server, path)
 
 
@@ -104,7 +110,7 @@ def test_a_server_that_is_not_there_at_first(tmp_path: Path, plugin: Path) -> No
     path = tmp_path / "events.json"
     (tmp_path / "nats").mkdir()
     server = NatsServer(tmp_path / "nats")
-    with watch_into(path, "--nats", server.url, "--node", NODE) as running:
+    with watch_into(path, "--cni", *OWN, "--nats", server.url, "--node", NODE) as running:
         assert running.stderr
         assert "not connected" in running.stderr.readline()
         call(plugin)
@@ -119,17 +125,23 @@ def test_a_server_that_is_not_there_at_first(tmp_path: Path, plugin: Path) -> No
 
 
 def test_a_server_that_refuses(tmp_path: Path) -> None:
-    """It is asked again and again; no try leaves a socket."""
+    """It is asked again and again, until it takes what waits; no try leaves a socket."""
     (tmp_path / "nats").mkdir()
     server = NatsServer(tmp_path / "nats")
     server.configure(1 << 30, 'authorization { token: "secret" }')
-    with server, watch_into(tmp_path / "events.json", "--nats", server.url) as running:
+    path = tmp_path / "events.json"
+    with server, watch_into(path, "--cni", *OWN, "--nats", server.url, "--node", NODE) as running:
         assert running.stderr
         while "Authorization Violation" not in running.stderr.readline():
             pass
-        before = _open_descriptors(running.pid)
-        time.sleep(4)  # some five tries
+        before, tries = _open_descriptors(running.pid), server.refusals()
+        until(lambda: server.refusals() >= tries + 4)
         assert _open_descriptors(running.pid) <= before
+        server.kill()
+        server.configure(1 << 30)
+        server.start()
+        server.add_stream()
+        until(lambda: server.count() == 1)
 
 
 def _open_descriptors(pid: int) -> int:
@@ -149,7 +161,7 @@ def test_a_server_that_is_cut_off(tmp_path: Path, plugin: Path) -> None:
     with _two_hosts() as (one, other), NatsServer(tmp_path / "nats", address="10.77.0.1", host=one) as server:
         server.add_stream()
         before = ["ip", "netns", "exec", other]
-        with watch_into(path, "--nats", server.url, "--node", NODE, before=before) as running:
+        with watch_into(path, "--cni", *OWN, "--nats", server.url, "--node", NODE, before=before) as running:
             assert running.stderr
             for _ in range(CALLS):
                 call(plugin)
@@ -192,7 +204,7 @@ def test_a_full_disk(tmp_path: Path, quota: str) -> None:
     little = 64 << 10
     with NatsServer(tmp_path / "nats", store=little if quota == "the server's" else 1 << 30) as server:
         server.add_stream(max_bytes=-1 if quota == "the server's" else little)
-        with watch_into(path, "--nats", server.url, "--node", NODE, "--queue", "1000") as running:
+        with watch_into(path, *LIVES, "--nats", server.url, "--node", NODE, "--queue", "1000") as running:
             assert running.stderr
             for _ in range(500):  # more than may be stored and wait
                 a_life()
@@ -218,8 +230,8 @@ def test_a_full_disk(tmp_path: Path, quota: str) -> None:
 def test_the_whole_cluster_from_one_place(server: NatsServer, tmp_path: Path, plugin: Path) -> None:
     """The events of two nodes, each with its name; filtered; from a time on; and on while the server restarts."""
     paths = [tmp_path / f"{number}.json" for number in range(2)]
-    url = ("--nats", server.url)
-    with watch_into(paths[0], *url, "--node", "a.b"), watch_into(paths[1], *url, "--node", "c_d"):
+    options = ("--cni", *OWN, "--nats", server.url)
+    with watch_into(paths[0], *options, "--node", "a.b"), watch_into(paths[1], *options, "--node", "c_d"):
         call(plugin)
         until(lambda: server.count() >= sum(len(read_events(path)) for path in paths) > 4)
         show = [server.url, "-o", "json", "--type", "cni_end"]

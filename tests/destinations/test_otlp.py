@@ -16,8 +16,20 @@ import pytest
 
 from cni_collector import CniEnd
 
-from ..support.actors import a_life, execute, reap
-from ..support.exporting import call, free_port, make_plugin, read_events, until, watch, watch_into
+from ..support.actors import execute, reap
+from ..support.exporting import (
+    OWN,
+    POD,
+    VARIABLES,
+    a_pods_life,
+    call,
+    free_port,
+    make_plugin,
+    read_events,
+    until,
+    watch,
+    watch_into,
+)
 from ..support.receiver import Receiver, values
 from ..support.watch import PATIENCE
 
@@ -39,24 +51,25 @@ def _compare(receiver: Receiver, path: Path) -> None:
 def test_events_are_records_and_calls_are_spans_in_their_callers_trace(tmp_path: Path, plugin: Path) -> None:
     path = tmp_path / "events.json"
     with Receiver(tmp_path) as receiver:
-        with watch_into(path, "--otlp", receiver.url, "--node", "n1"):
-            a_life()
-            caller = [b"CNI_COMMAND=ADD", b"CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0", TRACE]
-            pid = execute(caller, str(plugin), "-c", f"{plugin} -c 'exit 0'; kill -9 $$")
+        with watch_into(path, *OWN, "--otlp", receiver.url, "--node", "n1"):
+            pid = execute([*VARIABLES, TRACE], str(plugin), "-c", f"{plugin} -c 'exit 0'; kill -9 $$")
             with contextlib.suppress(AssertionError):
                 reap(pid)
+            a_pods_life(plugin, path)
         _compare(receiver, path)
         resource = values(receiver.resource_logs()[-1].resource.attributes)
         assert (resource["service.name"], resource["k8s.node.name"]) == ("cni-collector", "n1")
-        spans = {s.span_id: s for s in receiver.spans() if s.name == plugin.name}
+        spans = {
+            s.span_id: s for s in receiver.spans() if s.trace_id == bytes.fromhex("0af7651916cd43dd8448eb211c80319c")
+        }
         [inner] = [s for s in spans.values() if s.parent_span_id in spans]
         outer = spans[inner.parent_span_id]
         assert len(spans) == 2
-        assert outer.trace_id == inner.trace_id == bytes.fromhex("0af7651916cd43dd8448eb211c80319c")
+        assert outer.name == inner.name == plugin.name
         assert outer.parent_span_id == bytes.fromhex("b7ad6b7169203331")
         assert (outer.status.code, inner.status.code) == (2, 0)  # an error, and unset
         found = values(outer.attributes)
-        assert (found["process.pid"], found["error.type"], found["k8s.pod.name"]) == (pid, "SIGKILL", "web-0")
+        assert (found["process.pid"], found["error.type"], found["k8s.pod.name"]) == (pid, "SIGKILL", POD.name)
         ends = {e.pid: e for e in read_events(path) if isinstance(e, CniEnd) and e.plugin == str(plugin)}
         for span in spans.values():
             end = ends[values(span.attributes)["process.pid"]]
@@ -69,7 +82,7 @@ def test_a_receiver_that_is_killed_and_comes_back(tmp_path: Path, plugin: Path) 
     """What it has stored and not answered comes again, with the same ids: nothing is missing."""
     path = tmp_path / "events.json"
     with Receiver(tmp_path) as receiver:
-        with watch_into(path, "--otlp", receiver.url):
+        with watch_into(path, "--cni", *OWN, "--otlp", receiver.url):
             for _ in range(3):
                 for _ in range(CALLS):
                     call(plugin)
@@ -84,7 +97,8 @@ def test_a_receiver_that_is_killed_and_comes_back(tmp_path: Path, plugin: Path) 
 
 def test_a_receiver_that_is_not_there(plugin: Path) -> None:
     """Nobody waits for it; what it did not get is counted, and the end comes in time."""
-    with watch("--otlp", f"http://127.0.0.1:{free_port()}", "-o", "json", stdout=subprocess.PIPE) as running:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    with watch("--cni", *OWN, "--otlp", nowhere, "-o", "json", stdout=subprocess.PIPE) as running:
         assert running.stdout
         assert running.stderr
         assert "collector_start" in running.stdout.readline()
@@ -116,7 +130,7 @@ def test_a_receiver_that_refuses(plugin: Path) -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        with watch("--otlp", f"http://127.0.0.1:{server.server_port}", "-o", "none") as running:
+        with watch("--cni", *OWN, "--otlp", f"http://127.0.0.1:{server.server_port}", "-o", "none") as running:
             assert running.stderr
             for _ in range(2):
                 call(plugin)

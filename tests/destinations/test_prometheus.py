@@ -17,7 +17,7 @@ from ..support.actors import a_life
 from ..support.exporting import call, make_plugin, until, watch
 from ..support.made import made
 from ..support.prometheus import PrometheusServer, get
-from ..support.watch import PATIENCE
+from ..support.watch import LARGE, PATIENCE
 
 CALLS = 31
 LIVES = 7
@@ -25,7 +25,7 @@ LIVES = 7
 
 def test_prometheus_scrapes_what_happened(tmp_path: Path) -> None:
     plugin = make_plugin(tmp_path)
-    with watch("--prometheus", ":0", "-o", "none", "--type", "netns_found") as running:
+    with watch("--prometheus", ":0", "-o", "none", "--type", "netns_found", *LARGE) as running:
         assert running.stderr
         [port] = re.findall(r":(\d+)/metrics", running.stderr.readline())
         url = f"http://127.0.0.1:{port}/metrics"
@@ -37,9 +37,9 @@ def test_prometheus_scrapes_what_happened(tmp_path: Path) -> None:
         linted = subprocess.run(["promtool", "check", "metrics"], input=get(url), text=True, capture_output=True)
         assert (linted.returncode, linted.stdout, linted.stderr) == (0, "", "")
         with PrometheusServer(tmp_path, {"here": int(port)}) as server:
-            calls = 'cni_call_duration_seconds_count{plugin="cni-test-plugin",command="ADD",outcome="%s"}'
-            until(lambda: server.ask(calls % "success") == CALLS // 2 + 1)
-            assert server.ask(calls % "failure") == CALLS // 2
+            calls = 'cni_call_duration_seconds_count{plugin="%s",command="ADD",outcome="%s"}'
+            until(lambda: server.ask(calls % (plugin.name, "success")) == CALLS // 2 + 1)
+            assert server.ask(calls % (plugin.name, "failure")) == CALLS // 2
             until(lambda: server.ask("cni_oldest_call_age_seconds") > 1)
             assert server.ask("cni_calls_in_flight") >= 1
             until(lambda: server.ask("cni_netns_teardown_seconds_count") >= len(lives))

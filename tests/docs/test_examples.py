@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from cni_collector import AnyEvent, json_schema
 
+from ..support.actors import a_life
 from .pages import ROOT, Block, blocks
 
 _PYTHON = blocks("python")
@@ -38,20 +40,13 @@ def test_python(block: Block, tmp_path: Path) -> None:
             return
         assert process.stdout
         assert process.stdout.readline().startswith("collector_start")
-        with subprocess.Popen(["unshare", "-n", "cat"], stdin=subprocess.PIPE) as child:  # until the block is left
-            mine = f"inum={_inum(child.pid)}"
-        shown = (line.split()[0] for line in iter(process.stdout.readline, "") if mine in line)
-        assert list(itertools.islice(shown, 4)) == ["netns_create", "netns_enter", "netns_exit", "netns_destroy"]
+        ours = re.compile(rf"\bcookie={a_life()}\b")
+        lines = filter(ours.search, iter(process.stdout.readline, ""))
+        shown = [line.split()[0] for line in itertools.islice(lines, 4)]
+        assert shown == ["netns_create", "netns_enter", "netns_exit", "netns_destroy"]
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
         assert errors.strip().endswith("KeyboardInterrupt")
-
-
-def _inum(pid: int) -> int:
-    """The inode number of the network namespace that a child has made itself."""
-    while (inum := Path(f"/proc/{pid}/ns/net").stat().st_ino) == Path("/proc/self/ns/net").stat().st_ino:
-        pass
-    return inum
 
 
 def test_python_has_the_types_that_it_seems_to_have(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from cni_collector import Collector, CollectorStart
 
-from ..support.watch import TIER, Scene, Watch
+from ..support.watch import TIER, Scene, Watch, watching
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,7 +24,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def watch() -> Iterator[Watch]:
     """One `watch` for all tests of a file that only look. Nothing may be lost to it."""
-    with Watch() as running:
+    with watching() as running:
         yield running
         stop = running.stop()
         assert stop.lost == 0

@@ -14,11 +14,10 @@ from cni_collector import Collector, Event, Lost, NetnsEnterFailed
 from ..support.actors import CLONE_NEWNET, a_netns, act, refused, setns, storm
 from ..support.loads import Amount
 from ..support.overflow import beside_a_witness, stopped
-from ..support.watch import EMULATED, LARGE, TIER, Watch, mark
+from ..support.watch import TIER, mark, watching
 
-PAIRS = 5003 if EMULATED else 20011
-REFUSALS = 2003 if EMULATED else 7919
-RING = ("--ring", "1") if EMULATED else ()
+PAIRS = 5003
+REFUSALS = 2003
 
 
 def _storm(fd: int) -> None:
@@ -32,8 +31,8 @@ def _by_type(events: list[Event]) -> collections.Counter[str]:
 
 
 def test_emitted_and_lost_are_what_happened() -> None:
-    """Nobody reads during the storm; the ring holds a few hundred records of fifty thousand."""
-    with a_netns() as (holder, _), Watch(*LARGE) as witness:
+    """Nobody reads during the storm; the ring holds a few hundred records of twelve thousand."""
+    with a_netns() as (holder, _), watching() as witness:
         mark(witness)
         fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
         with Collector("cni", tier=TIER, ring_bytes=1 << 16) as collector:
@@ -72,6 +71,6 @@ def test_emitted_and_lost_are_what_happened() -> None:
 
 def test_a_watch_that_is_stopped_for_a_while(tmp_path: Path) -> None:
     """SIGSTOP: the ring overflows, and the stream tells by how much."""
-    outcome = beside_a_witness(tmp_path, stopped(0), Amount(PAIRS, REFUSALS), *RING)
+    outcome = beside_a_witness(tmp_path, stopped(0), Amount(PAIRS, REFUSALS), "--ring", "1")
     assert outcome.lost.total() > 0
     assert not outcome.wrong

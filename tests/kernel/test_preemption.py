@@ -13,14 +13,14 @@ from contextlib import ExitStack
 from cni_collector import Lost, NetnsEnter, NetnsExit
 
 from ..support.actors import Puppet, a_netns, storm
-from ..support.watch import LARGE, Watch
+from ..support.watch import watching
 
 PAIRS = 5003
 STORMS = 3
 
 
 def test_storms_that_share_one_cpu() -> None:
-    with a_netns() as (holder, _), Watch(*LARGE) as watch, ExitStack() as stack:
+    with a_netns() as (holder, _), watching() as watch, ExitStack() as stack:
         fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)
 
         def play(self: Puppet) -> None:

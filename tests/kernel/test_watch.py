@@ -93,7 +93,7 @@ def _status(pid: int) -> dict[str, str]:
 @pytest.mark.parametrize(("options", "user"), [((), 65534), (("--user", "daemon"), 1), (("--user", "4242"), 4242)])
 def test_once_attached_it_is_an_ordinary_user_and_still_sees_everything(options: tuple[str, ...], user: int) -> None:
     """No thread has a capability left, and none can be had again."""
-    with Watch(*options, before=prefix()) as watch, a_netns() as (holder, cookie):
+    with watching(*options, before=prefix()) as watch, a_netns() as (holder, cookie):
         threads = [int(thread.name) for thread in Path(f"/proc/{watch.pid}/task").iterdir()]
         assert len(threads) > 1
         for thread in threads:
@@ -169,7 +169,7 @@ def test_a_user_that_cannot_read_the_package_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("owner", "kept"), [("0", False), ("1", True)])
 def test_a_package_in_somebodys_home(tmp_path: Path, owner: str, kept: bool) -> None:
     """In root's, it stays root's process; in another's, that needs its capabilities to read there."""
-    with Watch(before=_hidden(tmp_path, owner)) as watch:
+    with watching(before=_hidden(tmp_path, owner)) as watch:
         status = _status(watch.pid)
         assert status["Uid"].split()[0] == "0"
         assert (int(status["CapEff"], 16) != 0) is kept

@@ -26,7 +26,7 @@ def podman() -> Iterator[Podman]:
 @pytest.fixture
 def watch() -> Iterator[Watch]:
     """One that sees all of the test, and loses nothing."""
-    with Watch() as running:
+    with watching() as running:
         yield running
         assert running.stop().lost == 0
 

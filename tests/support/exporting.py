@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import os
+import random
 import shutil
 import socket
 import subprocess
@@ -11,13 +13,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import msgspec
 
-from cni_collector import AnyEvent, Event
+from cni_collector import AnyEvent, CniStart, Event, NetnsDestroy, Pod
 
-from .actors import execute, reap
+from .actors import a_netns, execute, reap
 from .watch import PATIENCE
 
 
@@ -60,10 +62,12 @@ def read_events(path: Path) -> list[Event]:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
-    with socket.socket() as any_socket:
-        any_socket.bind(("127.0.0.1", 0))
-        return int(any_socket.getsockname()[1])
+    """A port of the loopback address that nobody listens on, and that is not given to those who connect."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as any_socket, contextlib.suppress(OSError):
+            any_socket.bind(("127.0.0.1", port))
+            return port
 
 
 class Server(abc.ABC):
@@ -91,16 +95,33 @@ class Server(abc.ABC):
 
 def make_plugin(directory: Path) -> Path:
     """A plugin whose name nobody else has."""
-    path = directory / "cni-test-plugin"
+    path = directory / f"cni-test-{os.getpid()}"
     shutil.copy("/bin/sh", path)
     return path
 
 
+POD: Final = Pod("cni-test", f"web-{os.getpid()}")
+"""Nobody else's."""
+OWN: Final = ("--pod", f"{POD.namespace}/{POD.name}")
+"""Lets pass what is about that pod: whatever others do on the machine, what goes to a destination is known."""
+VARIABLES: Final = (b"CNI_COMMAND=ADD", f"CNI_ARGS=K8S_POD_NAMESPACE={POD.namespace};K8S_POD_NAME={POD.name}".encode())
+
+
 def call(plugin: Path, status: int = 0) -> None:
-    """One call of it."""
-    pid = execute([b"CNI_COMMAND=ADD"], str(plugin), "-c", f"exit {status}")
-    if status:
-        with contextlib.suppress(AssertionError):
-            reap(pid)
-    else:
+    """One call of it for our pod."""
+    pid = execute([*VARIABLES], str(plugin), "-c", f"exit {status}")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == status
+
+
+def a_pods_life(plugin: Path, path: Path) -> None:
+    """A namespace becomes our pod's by a call, is left, and dies; all of it is in a file that a collector writes."""
+
+    def told(kind: type[Event]) -> bool:
+        return any(isinstance(event, kind) and event.netns for event in read_events(path))
+
+    with a_netns() as (holder, _):
+        pid = execute([*VARIABLES, f"CNI_NETNS=/proc/{holder.pid}/ns/net".encode()], str(plugin), "-c", "exit 0")
         reap(pid)
+        until(lambda: told(CniStart))  # by then the path was looked at
+        holder.end()
+    until(lambda: told(NetnsDestroy))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import nats
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, DiscardPolicy, StorageType, StreamConfig
+from nats.js.api import ConsumerConfig, DeliverPolicy, DiscardPolicy, StorageType, StreamConfig
 
 from .actors import CLONE_NEWNET, setns
 from .exporting import Server, free_port
@@ -51,10 +51,19 @@ class NatsServer(Server):
     def _config(self) -> Path:
         return self._home / "nats.conf"
 
+    @property
+    def _log(self) -> Path:
+        return self._home / "nats.log"
+
+    def refusals(self) -> int:
+        """How often it has refused a client."""
+        return self._log.read_text(encoding="utf-8").count("authentication error") if self._log.exists() else 0
+
     def configure(self, store: int, more: str = "") -> None:
         """Says what it may store, and other settings, from its next start on."""
         self._config.write_text(
-            f'listen: "{self._listen}"\njetstream {{ store_dir: "{self._home}", max_file_store: {store} }}\n{more}'
+            f'listen: "{self._listen}"\nlog_file: "{self._log}"\n'
+            f'jetstream {{ store_dir: "{self._home}", max_file_store: {store} }}\n{more}'
         )
 
     def start(self) -> None:
@@ -127,12 +136,19 @@ class NatsServer(Server):
 
         return int(self.ask(sized))
 
-    def stored(self) -> list[Stored]:
-        """All messages, in their order."""
+    def stored(self, after: int = 0) -> list[Stored]:
+        """All messages but the first, in their order.
+
+        Args:
+            after: how many to leave out; it must be a stream that gives none up.
+        """
 
         async def read(streams: JetStreamContext) -> list[Stored]:
-            left = (await streams.stream_info(STREAM)).state.messages
-            reader = await streams.pull_subscribe("cni.>", config=ConsumerConfig(mem_storage=True))
+            left = (await streams.stream_info(STREAM)).state.messages - after
+            config = ConsumerConfig(
+                mem_storage=True, deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=after + 1
+            )
+            reader = await streams.pull_subscribe("cni.>", config=config)
             found: list[Stored] = []
             while len(found) < left:
                 for message in await reader.fetch(1000, timeout=PATIENCE):

@@ -11,7 +11,7 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,9 @@ class Receiver(Server):
         self._file = home / "requests"
         self._file.touch()
         self._port = free_port()
+        self._at = 0
+        self._logs: list[ResourceLogs] = []
+        self._spans: list[ResourceSpans] = []
         self.url = f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
@@ -51,18 +54,28 @@ class Receiver(Server):
         with self._process.stdout as stdout:
             stdout.readline()
 
-    def _requests(self, kind: int) -> Iterator[bytes]:
-        text = self._file.read_bytes()
+    def _read(self) -> None:
+        """Takes over what has come since it was done last."""
+        with self._file.open("rb") as file:
+            file.seek(self._at)
+            text = file.read()
         at = 0
-        while at < len(text):
-            found, size = _HEAD.unpack_from(text, at)
+        while at + _HEAD.size <= len(text):
+            kind, size = _HEAD.unpack_from(text, at)
+            if at + _HEAD.size + size > len(text):
+                break  # it is just being written
             at += _HEAD.size + size
-            if found == kind:
-                yield text[at - size : at]
+            body = text[at - size : at]
+            if kind == 0:
+                self._logs += ExportLogsServiceRequest.FromString(body).resource_logs
+            else:
+                self._spans += ExportTraceServiceRequest.FromString(body).resource_spans
+        self._at += at
 
     def resource_logs(self) -> list[ResourceLogs]:
         """Log records by resource, as they came."""
-        return [one for body in self._requests(0) for one in ExportLogsServiceRequest.FromString(body).resource_logs]
+        self._read()
+        return self._logs
 
     def records_by_resource(self) -> list[tuple[LogRecord, Resource]]:
         """The log records, each once, and who has sent them."""
@@ -80,7 +93,8 @@ class Receiver(Server):
 
     def resource_spans(self) -> list[ResourceSpans]:
         """Spans by resource, as they came."""
-        return [one for body in self._requests(1) for one in ExportTraceServiceRequest.FromString(body).resource_spans]
+        self._read()
+        return self._spans
 
     def spans(self) -> list[Span]:
         """The spans, each once."""

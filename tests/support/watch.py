@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -10,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -29,7 +28,7 @@ TIER: Final = os.environ.get("CNI_TEST_TIER")
 CHECKOUT: Final = Path(__file__).parents[2]
 COMMAND: Final = (sys.executable, "-m", "cni_collector", "watch")
 LARGE: Final = ("--ring", "64")
-"""For a witness: room for half a million events, so that it loses nothing."""
+"""Room for half a million events: for one that is to lose nothing, whoever makes them."""
 SEVERAL: Final = 4
 
 _PAUSES: Final = (0.001, 0.02)
@@ -308,8 +307,6 @@ class Scene:
         return lines
 
 
-@contextlib.contextmanager
-def watching(*options: str) -> Iterator[Watch]:
-    """A `watch` that is gone afterwards."""
-    with Watch(*options) as watch:
-        yield watch
+def watching(*options: str, before: Sequence[str] = ()) -> Watch:
+    """A `watch` that has room for what others do at the same time, such as tests that make as much as they can."""
+    return Watch(*LARGE, *options, before=before)
