@@ -165,7 +165,7 @@ static long keep_variables(__u32 index, struct environment *env)
 __noinline int describe_cni_start(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct cgroup_at cgroup = cgroup_of(task);
+	struct cgroup_at cgroup = {};
 	struct cni_scratch *scratch = scratch_here();
 	struct cni_start_record *record;
 	struct netns own = {};
@@ -174,11 +174,12 @@ __noinline int describe_cni_start(void)
 		return 0;
 	record = &scratch->record;
 	netns_here(&own);
+	cgroup_here(&cgroup);
 	send_cgroup(&cgroup);
 	record->type = RECORD_CNI_START;
 	record->own_inum = own.inum;
 	record->time = bpf_ktime_get_boot_ns();
-	record->started = task->group_leader->start_boottime;
+	record->started = BPF_CORE_READ(task, group_leader, start_boottime);
 	record->own_cookie = own.cookie;
 	describe_task(task, &cgroup.key, &record->task);
 	return 0;
@@ -216,7 +217,7 @@ static __always_inline void cni_call_end(struct task_struct *task, struct task_s
 	__u32 pid = task->tgid;
 	struct cni_call *found = bpf_map_lookup_elem(&cni_calls, &pid);
 	struct cni_end_record *record;
-	struct cgroup_at cgroup;
+	struct cgroup_at cgroup = {};
 	struct cni_call entry;
 
 	if (!found)
@@ -227,7 +228,7 @@ static __always_inline void cni_call_end(struct task_struct *task, struct task_s
 		return;
 	if (!wanted(RECORD_CNI_END))
 		return;
-	cgroup = cgroup_of(task);
+	cgroup_here(&cgroup);
 	send_cgroup(&cgroup);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
@@ -236,8 +237,10 @@ static __always_inline void cni_call_end(struct task_struct *task, struct task_s
 	}
 	record->type = RECORD_CNI_END;
 	record->unreadable = entry.unreadable;
-	record->status =
-		task->signal->flags & SIGNAL_GROUP_EXIT ? task->signal->group_exit_code : leader->exit_code;
+	if (BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT)
+		record->status = BPF_CORE_READ(task, signal, group_exit_code);
+	else
+		record->status = leader->exit_code;
 	record->time = bpf_ktime_get_boot_ns();
 	record->started = entry.started;
 	record->duration = record->time - entry.began;

@@ -55,11 +55,11 @@ static __always_inline void send_fact_of(struct task_struct *task, const struct 
 __noinline int send_fact(struct fact *fact)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct cgroup_at cgroup;
+	struct cgroup_at cgroup = {};
 
 	if (!fact)
 		return 0;
-	cgroup = cgroup_of(task);
+	cgroup_here(&cgroup);
 	send_fact_of(task, &cgroup, fact);
 	return 0;
 }

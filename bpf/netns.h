@@ -16,28 +16,26 @@ static __always_inline void netns_at(const struct net *net, struct netns *ns)
 	ns->userns = BPF_CORE_READ(net, user_ns, ns.inum);
 }
 
-/*
- * The same by plain loads, which the verifier allows on a pointer whose type it knows, and which cost much
- * less than the helper.
- */
-static __always_inline void netns_of(struct task_struct *task, struct netns *ns)
+static __always_inline void netns_of(const struct task_struct *task, struct netns *ns)
 {
-	struct net *net = task->nsproxy->net_ns;
+	netns_at(BPF_CORE_READ(task, nsproxy, net_ns), ns);
+}
 
+/*
+ * The netns of the current task, needed most often: by plain loads, which the verifier allows on a pointer
+ * whose type it knows, and which cost much less than the helper. A global function, as loads through a task
+ * take the verifier long (see task.h).
+ */
+__noinline int netns_here(struct netns *ns)
+{
+	const struct net *net = bpf_get_current_task_btf()->nsproxy->net_ns;
+
+	if (!ns)
+		return 0;
 	ns->net = (__u64)net;
 	ns->cookie = net->net_cookie;
 	ns->inum = net->ns.inum;
 	ns->userns = net->user_ns->ns.inum;
-}
-
-/*
- * The netns of the current task. A global function, as programs need it in several places, and loads from a
- * task take the verifier long (see task.h).
- */
-__noinline int netns_here(struct netns *ns)
-{
-	if (ns)
-		netns_of(bpf_get_current_task_btf(), ns);
 	return 0;
 }
 

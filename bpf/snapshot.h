@@ -121,7 +121,7 @@ int cni_where(struct bpf_iter__task *ctx)
 
 	if (!task || !BPF_CORE_READ(task, nsproxy))
 		return 0;
-	netns_at(BPF_CORE_READ(task, nsproxy, net_ns), &ns);
+	netns_of(task, &ns);
 	place.cookie = ns.cookie;
 	place.inum = ns.inum;
 	place.tid = task->pid;

@@ -48,6 +48,14 @@ static __always_inline struct cgroup_at cgroup_of(struct task_struct *task)
 	return at;
 }
 
+/* The same for the current task. A global function, as programs report in several places. */
+__noinline int cgroup_here(struct cgroup_at *at)
+{
+	if (at)
+		*at = cgroup_of(bpf_get_current_task_btf());
+	return 0;
+}
+
 /*
  * Writes the path of the cgroup whose address stands in `id`, and says how many bytes of names it has. A
  * global function, as its loop is long.
