@@ -255,9 +255,9 @@ class CollectorStop(Event, frozen=True, gc=False, tag="collector_stop"):
     """Last in an orderly end."""
 
     events: int = _ALWAYS
-    """How many events about namespaces were delivered."""
+    """How many events about namespaces and CNI calls were delivered."""
     lost: int = _ALWAYS
-    """How many could not be."""
+    """How many are known to have happened and were not delivered."""
     skipped: int | None = None
     """Runs of BPF programs that the kernel skipped."""
     unreadable: int | None = None

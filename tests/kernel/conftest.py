@@ -1,4 +1,7 @@
-"""These tests need root and a kernel with BTF. Without them they fail: nothing here is skipped."""
+"""These tests need root and a kernel with BTF: without them they fail.
+
+Left out is only what is about a thing that the machine cannot have: cgroup v1, 32-bit programs, kprobes.
+"""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ exporting = grouped(
             default=QUEUE,
             show_default=True,
             metavar="N",
-            help="Events that may wait for --file, --nats and --otlp each; 1,000 take 0.6 MB.",
+            help="Events that may wait for --file, --nats, --otlp and --prometheus each; 1,000 take 0.6 MB.",
         ),
     ],
 )

@@ -29,6 +29,9 @@ _CNI_CALL: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 class PrometheusExporter(MetricSource):
     """Serves metrics over HTTP.
 
+    Counters are the collector's own. Histograms, and how much is alive or under way, are counted from the events that
+    come through this exporter's queue: they go wrong where that drops some.
+
     Args:
         collector: whose counts are served.
         address: where to listen.
@@ -113,7 +116,7 @@ class PrometheusExporter(MetricSource):
         """What is true now, for a scrape."""
         stats = self._collector.stats
         yield _counter("cni_events", "Events that were delivered.", ["type"], stats.received_by_type)
-        yield _counter("cni_lost_events", "Events that found no room in the ring buffer.", ["type"], stats.lost_by_type)
+        yield _counter("cni_lost_events", "Events that happened and were not delivered.", ["type"], stats.lost_by_type)
         yield _counter("cni_skipped_runs", "Runs of BPF programs that the kernel skipped.", [], {"": stats.skipped})
         yield _counter(
             "cni_unreadable_environments",

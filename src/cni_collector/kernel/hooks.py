@@ -32,7 +32,7 @@ class Site(NamedTuple):
     Attributes:
         program: its name.
         tracepoint: of a system call; None where the program itself says where it belongs.
-        cookie: tells the program which of the tracepoints this is.
+        cookie: the attach cookie, which tells the program at which of the tracepoints it runs.
     """
 
     program: str

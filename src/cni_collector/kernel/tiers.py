@@ -27,7 +27,7 @@ OBJECT: Final = Path(__file__).with_name("cni.bpf.o")
 
 TRACEFS: Final = "/sys/kernel/tracing"
 TRIAL_RING: Final = 1 << 16
-"""Bytes; what is only probed reports nothing."""
+"""Bytes; what is only tried reports nothing."""
 KPROBES: Final = "/sys/bus/event_source/devices/kprobe"
 
 

@@ -45,7 +45,7 @@ EDGES: Final = (
     "sys_enter_clone3",
     "sys_exit_clone3",
 )
-"""`enum edge`: the tracepoint for each cookie of an attachment."""
+"""`enum edge`: the tracepoint for each attach cookie."""
 CAUSES: Final = (None, "unshare", "clone", "setns", "exit")
 """`enum cause`."""
 

@@ -53,15 +53,17 @@ CHUNK: Final = 512
 class Stats(msgspec.Struct, frozen=True):
     """What a collector has counted since it started.
 
-    Received plus lost is what happened: a record finds room in the ring, or is counted.
+    Every record finds room in the ring or is counted as lost. Skipped programs and exhausted kernel memory are counted
+    approximately, under one type each.
     """
 
     received: int = 0
-    """Events about namespaces that were delivered."""
+    """Events about namespaces and CNI calls that were delivered."""
     lost: int = 0
-    """Events that found no room in the ring, counted in the kernel."""
+    """Events known to have happened and not delivered, counted in the kernel: there was no room in the ring, or none to
+    remember something, or the end of their system call was skipped."""
     undecodable: int = 0
-    """Records that this version could not read."""
+    """Records that this version could not read: neither received nor lost."""
     received_by_type: dict[str, int] = {}
     lost_by_type: dict[str, int] = {}
     lost_cgroup_paths: int = 0

@@ -42,7 +42,7 @@ class Filters(NamedTuple):
 
 
 def first(batch: list[Event], count: int) -> list[Event]:
-    """The first `count` events of a batch, and all that are not about a namespace."""
+    """The first `count` events of a batch about namespaces and CNI calls, and all about the stream itself."""
     kept = []
     for event in batch:
         if not isinstance(event, ALWAYS):
