@@ -34,7 +34,7 @@ def rows(tracers: list[Tracer], repeats: int) -> list[Row]:
         row_of("storm, traced: setns pairs/s", runs, lambda run: run.rate / 2, digits=0),
         row_of("storm, traced / untraced: pairs/s", both, lambda pair: pair[0].rate / pair[1].rate),
         row_of(
-            "storm, added to a call: CPU us",
+            "storm, added to a setns: CPU us",
             both,
             lambda pair: (pair[0].cpu_ns / pair[0].calls - pair[1].cpu_ns / pair[1].calls) / 1000,
         ),

@@ -96,7 +96,8 @@ def steps(home: Path, set_time: Callable[[float], None], idle: float) -> Outcome
     outcome.arrived.update(Counts({"cni_end": len(durations), "netns_destroy": len(ends)}))
     outcome.balance()
     outcome.notes.append(
-        f"{len(STEPS)} steps of up to {max(map(abs, STEPS)) / 3600:.0f} hours, each in the lives of a call and a netns"
+        f"{len(STEPS)} steps of up to {max(map(abs, STEPS)) / 3600:.0f} hours, "
+        "each in the lives of a CNI call and a netns"
     )
     return outcome
 

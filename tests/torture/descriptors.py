@@ -54,7 +54,7 @@ def descriptors(home: Path, limits: Sequence[int], amount: Amount, *options: str
     others = [e for e in told if e.netns and e.netns.cookie in theirs and e.pod not in (None, POD)]
     outcome.check(not others, f"events with a pod that nobody named: {others[:3]}")
     outcome.notes.append(
-        f"with no descriptor left, {sum(e.netns is None for e in calls)} of {len(calls)} calls by /proc/PID/ns/net "
+        f"with no descriptor left, {sum(e.netns is None for e in calls)} of {len(calls)} CNI calls by /proc/PID/ns/net "
         "were told without their namespace"
     )
     outcome.add(running)

@@ -81,7 +81,7 @@ def limits(home: Path, tracked: int, plugins: int, cgroups: int) -> Outcome:
         e.netns.cookie for e in victim.events if isinstance(e, NetnsCreate) and e.netns
     }
     outcome.check(not both, f"{len(both)} namespaces were told both born and found")
-    outcome.notes.append(f"room for {tracked} namespaces, {plugins} calls, {cgroups} cgroups' paths")
+    outcome.notes.append(f"room for {tracked} namespaces, {plugins} CNI calls, {cgroups} cgroups' paths")
     return outcome
 
 

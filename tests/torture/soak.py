@@ -80,7 +80,7 @@ def soak(home: Path, seconds: float, pods: bool, say: Callable[[str], None]) -> 
     _once_each(outcome, events, made)
     if pods:
         _as_the_plugins_say(outcome, events, calls)
-        outcome.notes.append(f"{number} pods, {len(calls)} calls of their plugins")
+        outcome.notes.append(f"{number} pods, {len(calls)} CNI calls")
     _flat(outcome, rss)
     outcome.notes.append(f"{seconds:.0f} s")
     return outcome
