@@ -3,7 +3,7 @@
 #ifndef CNI_TASK_H
 #define CNI_TASK_H
 
-/* One of them, of the running kernel. */
+/* A cgroup: where it lies in the kernel, and what it is known by. */
 struct cgroup_at {
 	__u64 address;
 	struct cgroup_key key;

@@ -107,11 +107,11 @@ def test_starting_twice_is_an_error() -> None:
 
 
 def test_types_are_switched_off_in_the_kernel() -> None:
-    """With only births wanted nothing else reaches the ring, and the programs for the rest are not loaded."""
+    """With only births wanted nothing else reaches the ring, and no program stands where the rest would be seen."""
     with Collector(tier=TIER):
-        everything = _programs_held()
+        everything = _links_held()
     with Collector(tier=TIER, types=["netns_create"]) as collector:
-        held = _programs_held()
+        held = _links_held()
         a_life()
         assert refused(lambda: setns(-1, CLONE_NEWNET))
     assert 0 < held < everything
@@ -119,12 +119,12 @@ def test_types_are_switched_off_in_the_kernel() -> None:
     assert set(collector.stats.received_by_type) == {"netns_create"}
 
 
-def _programs_held() -> int:
-    """How many BPF programs this process has a descriptor of."""
+def _links_held() -> int:
+    """How many attachments of BPF programs this process has a descriptor of."""
     count = 0
     for fd in os.listdir("/proc/self/fd"):
         try:
-            count += os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:bpf-prog"
+            count += os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:bpf_link"
         except FileNotFoundError:  # the descriptor with which the directory was listed
             continue
     return count
