@@ -6,12 +6,15 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from cni_collector import Lost, NetnsCreateFailed
 
 from ..support.actors import CLONE_NEWNET, NOBODY, Puppet, act, clone, reap, refused
 from ..support.watch import watching
 
 
+@pytest.mark.alone  # the places of return probes are the machine's
 def test_refusals_are_told_or_counted_while_many_calls_are_under_way(tmp_path: Path) -> None:
     """Parents of vfork() wait inside the kernel's clone: enough of them keep all places of a return probe."""
     attempts = 13
