@@ -119,16 +119,12 @@ def old() -> Iterator[Named]:
     namespace = Named()
     namespace.add()
     entry = RESULTS / f"{namespace.name}-eth0"
-    existed = RESULTS.exists()
-    RESULTS.mkdir(mode=0o700, parents=True, exist_ok=True)  # as libcni makes it
     entry.touch(mode=0o600)
     entry.write_text(json.dumps({"kind": "cniCacheV1", "netns": namespace.path, "cniArgs": ARGS}))
     yield namespace
     entry.unlink()
     if Path(namespace.path).exists():
         namespace.delete()
-    if not existed:
-        RESULTS.rmdir()
 
 
 @pytest.fixture(scope="module")

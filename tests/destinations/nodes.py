@@ -13,7 +13,7 @@ from cni_collector.events import CniCall
 
 from ..support.actors import CLONE_NEWNET, a_life, a_netns, act, refused, storm, unshare
 from ..support.containerd import Containerd
-from ..support.watch import Watch
+from ..support.watch import LARGE, Watch
 
 Counts = collections.Counter[str]
 """Events by type."""
@@ -44,7 +44,7 @@ class Node:
     def start(self) -> None:
         """Starts one, and waits until it is attached."""
         name = f"{self.name}-{len(self._watches)}"
-        self._watches.append(Watch("--node", self.name, *TYPES, *self._options, home=self._home, name=name))
+        self._watches.append(Watch("--node", self.name, *LARGE, *TYPES, *self._options, home=self._home, name=name))
 
     def stop(self) -> None:
         """SIGTERM, and the orderly end."""

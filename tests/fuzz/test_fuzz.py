@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import sys
 import typing
@@ -19,7 +20,8 @@ from . import run as running
 from .run import run
 from .targets import TARGETS
 
-RUNS = 20_000
+RUNS = int(os.environ.get("CNI_TEST_INPUTS", 4000))
+"""Inputs for each target; CI takes more."""
 
 guided = pytest.mark.skipif(
     (sys.platform, platform.machine()) != ("linux", "x86_64") or sys.version_info >= (3, 14),

@@ -14,6 +14,8 @@ import pytest
 
 from ..support.actors import NOBODY
 
+pytestmark = pytest.mark.alone  # some change settings of the machine
+
 CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 2, 21, 38, 39
 MINE = {CAP_PERFMON, CAP_BPF}
 PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")

@@ -14,6 +14,7 @@ from ..support.actors import CLONE_NEWNET, NOBODY, Puppet, act, clone, reap, ref
 from ..support.watch import watching
 
 
+@pytest.mark.alone  # the places of return probes are the machine's
 @pytest.mark.parametrize("options", [[], ["--type", "netns_create_failed"]], ids=["all types", "refusals alone"])
 def test_refusals_are_told_or_counted_while_many_calls_are_under_way(tmp_path: Path, options: list[str]) -> None:
     """Parents of vfork() wait inside the kernel's clone: enough of them keep all places of a return probe."""

@@ -31,6 +31,7 @@ from ..support.actors import (
     unshare,
 )
 from ..support.listing import listed_by_cookie
+from ..support.plugins import RESULTS
 from ..support.watch import Watch, watching
 
 UID = "11111111-2222-3333-4444-555555555555"
@@ -248,15 +249,10 @@ def test_filters_by_pod_and_what_they_need() -> None:
     assert b
 
 
-CACHE = Path("/var/lib/cni/results")
-
-
 @contextlib.contextmanager
 def _cached(path: Path, **arguments: str) -> Iterator[None]:
     """What libcni leaves behind after an ADD."""
-    made = not CACHE.exists()
-    CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = CACHE / f"cni-test-{os.getpid()}-eth0"
+    file = RESULTS / f"cni-test-{os.getpid()}-eth0"
     entry = {
         "kind": "cniCacheV1", "containerId": "0123", "ifName": "eth0", "networkName": "cni-test", "netns": str(path),
         "cniArgs": [list(pair) for pair in arguments.items()], "config": "e30=", "result": {"interfaces": []},
@@ -266,9 +262,6 @@ def _cached(path: Path, **arguments: str) -> Iterator[None]:
         yield
     finally:
         file.unlink()
-        if made:
-            with contextlib.suppress(OSError):  # somebody else keeps something there by now
-                CACHE.rmdir()
 
 
 def _attributed(a: int) -> tuple[Event, dict[str, Any]]:

@@ -59,7 +59,13 @@ def home() -> Iterator[Path]:
         yield Path(directory)
 
 
-@pytest.mark.parametrize("name", FAULTS)
+ALONE = ("pids", "namespaces")
+"""Which take all pids of the machine, and as much memory as they find."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.alone] if name in ALONE else []) for name in FAULTS]
+)
 def test_it_adds_up(name: str, home: Path) -> None:
     for attempt in range(TRIES):
         part = home / str(attempt)
