@@ -12,6 +12,11 @@ CLANG ?= clang-14
 LLVM_OBJCOPY ?= llvm-objcopy-14
 CLANG_FORMAT ?= clang-format-14
 
+AS_ROOT := $(addprefix tests/,kernel runtimes destinations torture docs deploy)
+CPUS = $(shell nproc)
+# Tests wait more than they work: one more at a time than there are CPUs.
+WORKERS ?= $(shell echo $$(($(CPUS) + 1)))
+
 IMAGE ?= cni-collector
 CONTAINERS = $(or $(shell command -v podman || command -v docker),$(error this needs podman or docker))
 
@@ -20,10 +25,9 @@ CONTAINERS = $(or $(shell command -v podman || command -v docker),$(error this n
 run: setup ## show live events (needs root, uses sudo)
 	$(SUDO) $(BIN)/cni-collector watch
 
-test: $(VENV)/.dev packages-test ## run all tests (the kernel's need root, by sudo)
-	$(BIN)/python -m pytest tests/unit tests/fuzz tests/typing
-	$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider tests/kernel tests/runtimes tests/destinations tests/torture \
-		tests/docs tests/deploy
+test: test-unit packages-test ## run all tests (the kernel's need root, by sudo)
+	$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider -n $(WORKERS) -m "not alone" $(AS_ROOT)
+	$(SUDO) $(BIN)/python -m pytest -p no:cacheprovider -m alone $(AS_ROOT)
 
 test-kernels: $(VENV)/.dev packages-machines ## run the kernel tests in every tier on emulated machines; KERNELS="6.18 7" adds some
 	$(SUDO) $(BIN)/python -m tests.machines suite 6.1 6.12 $(KERNELS)
@@ -35,7 +39,7 @@ show: $(VENV)/.dev packages-test ## run three nodes that send to NATS, OTLP and 
 	$(SUDO) $(BIN)/python -m tests.destinations
 
 test-unit: $(VENV)/.dev ## run the tests that need neither root nor BPF
-	$(BIN)/python -m pytest tests/unit tests/fuzz tests/typing
+	$(BIN)/python -m pytest -n $(CPUS) tests/unit tests/fuzz tests/typing
 
 fuzz: $(VENV)/.dev ## feed the parsers millions of inputs, guided by coverage
 	$(BIN)/python -m tests.fuzz

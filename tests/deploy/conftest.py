@@ -10,7 +10,8 @@ import pytest
 
 from ..support.overlays import overlays_work
 from ..support.podman import Podman
-from .building import build
+from .booted import Machine, booted
+from .building import build, build_systemd
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,3 +34,10 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
 def image(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The collector's image, as `make image` builds it."""
     return build(podman, tmp_path_factory.mktemp("fetching"))
+
+
+@pytest.fixture(scope="session")
+def machine(podman: Podman, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """One that has the collector's service, which is not started."""
+    with booted(podman, build_systemd(podman, tmp_path_factory.mktemp("systemd"))) as running:
+        yield running

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import secrets
-import subprocess
 import time
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 import pytest
 
 from cni_collector import CollectorStop, NetnsFound
 
-from ..support.podman import Podman
 from ..support.watch import LARGE, PATIENCE, Watch
-from .building import build_systemd
+from .booted import Machine
 from .identity import ORDINARY, identity_of
 
 UNIT: Final = "cni-collector.service"
@@ -25,58 +21,18 @@ MOST_EXPOSURE: Final = 2.5
 JOURNAL: Final = f"exec journalctl --quiet --follow --lines=all --output=cat _SYSTEMD_UNIT={UNIT}"
 
 
-class Machine(NamedTuple):
-    """A container that systemd has booted."""
-
-    podman: Podman
-    id: str
-
-    def __call__(self, *command: str) -> str:
-        """Runs a command in it: what it wrote."""
-        return self.podman("exec", self.id, *command)
-
-    def ask(self, about: str) -> str:
-        """What systemd knows of the unit."""
-        return self("systemctl", "show", f"--property={about}", "--value", UNIT)
-
-    def journal(self) -> Watch:
-        """The events that the service writes, and has written."""
-        return Watch(command=self.podman.command("exec", self.id, "sh", "-c", JOURNAL))
-
-
-@pytest.fixture(scope="module")
-def machine(podman: Podman, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    booted = Machine(podman, f"systemd-{secrets.token_hex(4)}")
-    # All capabilities, but not --privileged: /proc/sys and the devices are the machine's.
-    allowed = ["--systemd=always", "--cap-add=all", "--security-opt=seccomp=unconfined"]
-    tracing = "--volume=/sys/kernel/tracing:/sys/kernel/tracing:ro"
-    where = ["--network=none", f"--cgroup-parent=/{podman.name}", f"--name={booted.id}"]
-    podman("run", "--detach", *where, *allowed, tracing, build_systemd(podman, tmp_path_factory.mktemp("systemd")))
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            booted("systemctl", "is-active", "basic.target")
-            break
-        except subprocess.CalledProcessError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-    yield booted
-    with contextlib.suppress(subprocess.CalledProcessError):  # it is removed with podman itself, at the latest
-        podman("rm", "--force", "--time=0", booted.id)
-
-
 @pytest.fixture(scope="module")
 def watch(machine: Machine) -> Iterator[Watch]:
     """The service's events, by the options that it has by itself, and a larger ring.
 
     The namespace `old` is there before it is started.
     """
-    assert machine.ask("Environment") == '"CNI_COLLECTOR_OPTIONS=-o json"'
+    assert machine.ask(UNIT, "Environment") == '"CNI_COLLECTOR_OPTIONS=-o json"'
     machine("ip", "netns", "add", "old")
-    machine("sh", "-c", f"echo CNI_COLLECTOR_OPTIONS=-o json {' '.join(LARGE)} > /etc/default/cni-collector")
+    machine.write("/etc/default/cni-collector", f"CNI_COLLECTOR_OPTIONS=-o json {' '.join(LARGE)}\n")
     machine("systemctl", "start", UNIT)
-    with machine.journal() as running:
+    journal = machine.podman.command("exec", machine.id, "sh", "-c", JOURNAL)
+    with Watch(command=journal) as running:
         yield running
 
 
@@ -92,13 +48,13 @@ def test_its_exposure(machine: Machine) -> None:
 
 
 def test_it_is_an_ordinary_user(machine: Machine, watch: Watch) -> None:
-    assert identity_of(machine("cat", f"/proc/{machine.ask('MainPID')}/status")) == ORDINARY
+    assert identity_of(machine("cat", f"/proc/{machine.ask(UNIT, 'MainPID')}/status")) == ORDINARY
     assert watch.start.missing == []
 
 
 def test_it_sees_names_and_holds_nothing(machine: Machine, watch: Watch) -> None:
     """It has mounts of its own, in which the machine's come and go: or a namespace would not end with its name."""
-    assert machine("readlink", f"/proc/{machine.ask('MainPID')}/ns/mnt") != machine("readlink", "/proc/1/ns/mnt")
+    assert machine("readlink", f"/proc/{machine.ask(UNIT, 'MainPID')}/ns/mnt") != machine("readlink", "/proc/1/ns/mnt")
     found = watch.wait(lambda e: isinstance(e, NetnsFound) and e.name == "/run/netns/old")
     machine("ip", "netns", "add", "new")
     watch.settle()
@@ -117,8 +73,8 @@ def test_it_does_what_its_options_say(machine: Machine, watch: Watch) -> None:
     """It ends in order, and does something else when it is started again."""
     machine("systemctl", "stop", UNIT)
     watch.wait(lambda e: isinstance(e, CollectorStop))
-    assert (machine.ask("Result"), machine.ask("ExecMainStatus")) == ("success", "0")
-    machine("sh", "-c", "echo CNI_COLLECTOR_OPTIONS=-o none --prometheus :9464 > /etc/default/cni-collector")
+    assert (machine.ask(UNIT, "Result"), machine.ask(UNIT, "ExecMainStatus")) == ("success", "0")
+    machine.write("/etc/default/cni-collector", "CNI_COLLECTOR_OPTIONS=-o none --prometheus :9464\n")
     machine("systemctl", "start", UNIT)
     fetch = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9464/metrics').read().decode())"
     deadline = time.monotonic() + PATIENCE

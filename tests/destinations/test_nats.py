@@ -204,7 +204,8 @@ def test_a_full_disk(tmp_path: Path, quota: str) -> None:
     little = 64 << 10
     with NatsServer(tmp_path / "nats", store=little if quota == "the server's" else 1 << 30) as server:
         server.add_stream(max_bytes=-1 if quota == "the server's" else little)
-        with watch_into(path, *LIVES, "--nats", server.url, "--node", NODE, "--queue", "1000") as running:
+        moves = ("--type", "netns_enter", "--type", "netns_exit")
+        with watch_into(path, *LIVES, *moves, "--nats", server.url, "--node", NODE, "--queue", "1000") as running:
             assert running.stderr
             for _ in range(500):  # more than may be stored and wait
                 a_life()

@@ -25,7 +25,7 @@ from ..support.listing import listed
 from ..support.plugins import Call
 from ..support.watch import Watch, watching
 
-CHURN = int(os.environ.get("CNI_TEST_PODS", 200))
+CHURN = int(os.environ.get("CNI_TEST_PODS", 101))
 """Pods that come and go."""
 WORKERS = 3
 
@@ -282,6 +282,7 @@ def test_a_collector_that_starts_after_the_pods(containerd: Containerd) -> None:
         _compare(watch.events, [call for call in containerd.plugins.log.calls() if call.command == "DEL"])
 
 
+@pytest.mark.timeout(600)  # it is work for both CPUs
 def test_churn(containerd: Containerd, watch: Watch) -> None:
     """Pods by the hundred, several at once: no event has the wrong pod, no call lacks its end, nothing is lost."""
     pods: list[Pod] = []
