@@ -40,7 +40,7 @@ from .events import (
     json_schema,
 )
 from .registry import AnyCollector, available, create
-from .sources import replay
+from .sources import Recording, replay
 from .stream.session import Stats
 from .stream.snapshot import ExistingNetns, existing
 from .version import VERSION as __version__
@@ -74,6 +74,7 @@ __all__ = [
     "NetnsFound",
     "Pod",
     "PrivilegeError",
+    "Recording",
     "Stats",
     "Task",
     "UnsupportedError",

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from typing import Any, Final, Union, get_args
 
 import msgspec
 
+SCHEMA: Final = 2
+"""Version of the event format."""
 
-def _absent() -> Any:
-    raise msgspec.ValidationError("an event lacks a field that its type always has")
+
+class AbsentFieldError(msgspec.ValidationError):
+    """An event lacks a field that its type always has."""
 
 
-_ALWAYS: Final[Any] = msgspec.field(default_factory=_absent)
-"""Marks a field that a type always has: it stands where `Event` has it, behind fields that others may lack."""
+def _absent(name: str) -> Any:
+    raise AbsentFieldError(f"an event of its type always has `{name}`")
+
+
+def _always(name: str) -> Any:
+    """A field that a type always has: it stands where `Event` has it, behind fields that others may lack."""
+    return msgspec.field(default_factory=functools.partial(_absent, name))
 
 
 class Netns(msgspec.Struct, frozen=True, gc=False):
@@ -107,37 +116,37 @@ def type_name(kind: type[Event]) -> str:
 class _ByTask(Event, frozen=True, gc=False, tag=False):
     """What a task did."""
 
-    pid: int = _ALWAYS
-    tid: int = _ALWAYS
-    ppid: int = _ALWAYS
-    uid: int = _ALWAYS
-    comm: str = _ALWAYS
+    pid: int = _always("pid")
+    tid: int = _always("tid")
+    ppid: int = _always("ppid")
+    uid: int = _always("uid")
+    comm: str = _always("comm")
 
 
 class NetnsCreate(_ByTask, frozen=True, gc=False, tag="netns_create"):
     """A namespace was born; the task is its creator."""
 
-    netns: Netns = _ALWAYS
-    prev: Netns = _ALWAYS
-    cause: str = _ALWAYS
-    userns: int = _ALWAYS
+    netns: Netns = _always("netns")
+    prev: Netns = _always("prev")
+    cause: str = _always("cause")
+    userns: int = _always("userns")
 
 
 class NetnsEnter(_ByTask, frozen=True, gc=False, tag="netns_enter"):
     """A task is now in `netns`."""
 
-    netns: Netns = _ALWAYS
-    prev: Netns = _ALWAYS
-    cause: str = _ALWAYS
-    userns: int = _ALWAYS
+    netns: Netns = _always("netns")
+    prev: Netns = _always("prev")
+    cause: str = _always("cause")
+    userns: int = _always("userns")
 
 
 class NetnsExit(_ByTask, frozen=True, gc=False, tag="netns_exit"):
     """A task is no longer in `netns`: it moved to `next`, or it ended."""
 
-    netns: Netns = _ALWAYS
-    cause: str = _ALWAYS
-    userns: int = _ALWAYS
+    netns: Netns = _always("netns")
+    cause: str = _always("cause")
+    userns: int = _always("userns")
     entered_tid: int | None = None
     """The task's tid when it entered, where that was another (exec by a thread that is not the leader)."""
 
@@ -145,8 +154,8 @@ class NetnsExit(_ByTask, frozen=True, gc=False, tag="netns_exit"):
 class NetnsDestroy(Event, frozen=True, gc=False, tag="netns_destroy"):
     """The kernel has torn `netns` down."""
 
-    netns: Netns = _ALWAYS
-    userns: int = _ALWAYS
+    netns: Netns = _always("netns")
+    userns: int = _always("userns")
     lifetime_ns: int | None = None
     """From birth to the end of the tear-down, in nanoseconds, where the birth was seen."""
     teardown_ns: int | None = None
@@ -156,24 +165,24 @@ class NetnsDestroy(Event, frozen=True, gc=False, tag="netns_destroy"):
 class NetnsCreateFailed(_ByTask, frozen=True, gc=False, tag="netns_create_failed"):
     """An attempt to create a namespace was refused."""
 
-    prev: Netns = _ALWAYS
-    cause: str = _ALWAYS
-    error: str = _ALWAYS
+    prev: Netns = _always("prev")
+    cause: str = _always("cause")
+    error: str = _always("error")
 
 
 class NetnsEnterFailed(_ByTask, frozen=True, gc=False, tag="netns_enter_failed"):
     """An attempt to enter a namespace was refused; `netns` is its target, where it can be known."""
 
-    prev: Netns = _ALWAYS
-    cause: str = _ALWAYS
-    error: str = _ALWAYS
+    prev: Netns = _always("prev")
+    cause: str = _always("cause")
+    error: str = _always("error")
 
 
 class NetnsFound(Event, frozen=True, gc=False, tag="netns_found"):
     """A namespace existed when the collector started; the task is one of its members."""
 
-    netns: Netns = _ALWAYS
-    userns: int = _ALWAYS
+    netns: Netns = _always("netns")
+    userns: int = _always("userns")
     members: int | None = None
     """How many tasks (threads) are in it, where they were counted."""
 
@@ -204,14 +213,14 @@ class CniCall(_ByTask, frozen=True, gc=False, tag=False):
 class CniStart(CniCall, frozen=True, gc=False, tag="cni_start"):
     """A CNI plugin process began."""
 
-    plugin: str = _ALWAYS
-    parent: int = _ALWAYS
+    plugin: str = _always("plugin")
+    parent: int = _always("parent")
 
 
 class CniEnd(CniCall, frozen=True, gc=False, tag="cni_end"):
     """It ended. Where its beginning was lost, the fields that only that tells are absent."""
 
-    duration_ns: int = _ALWAYS
+    duration_ns: int = _always("duration_ns")
     """From its exec to the end of its last thread, in nanoseconds."""
     exit_code: int | None = None
     signal: str | None = None
@@ -232,7 +241,7 @@ class Lost(Event, frozen=True, gc=False, tag="lost"):
 class CollectorStart(Event, frozen=True, gc=False, tag="collector_start"):
     """First in every stream: everything is attached, the stream is complete from here on."""
 
-    node: str = _ALWAYS
+    node: str = _always("node")
     schema: int = 0
     """Version of the event format."""
     version: str = ""
@@ -245,7 +254,7 @@ class CollectorStart(Event, frozen=True, gc=False, tag="collector_start"):
     """The machine's architecture."""
     tier: str = ""
     """Which set of hooks is in use."""
-    host_netns: Netns = _ALWAYS
+    host_netns: Netns = _always("host_netns")
     """The initial network namespace."""
     missing: list[str] = []
     """What is not reported because its hooks are not to be had here."""
@@ -254,9 +263,9 @@ class CollectorStart(Event, frozen=True, gc=False, tag="collector_start"):
 class CollectorStop(Event, frozen=True, gc=False, tag="collector_stop"):
     """Last in an orderly end."""
 
-    events: int = _ALWAYS
+    events: int = _always("events")
     """How many events about namespaces and CNI calls were delivered."""
-    lost: int = _ALWAYS
+    lost: int = _always("lost")
     """How many are known to have happened and were not delivered."""
     skipped: int | None = None
     """Runs of BPF programs that the kernel skipped."""
@@ -298,6 +307,10 @@ def json_schema() -> dict[str, Any]:
 
     schema: dict[str, Any] = without_null(msgspec.json.schema(AnyEvent))
     for kind in get_args(AnyEvent):
-        always = [field.encode_name for field in msgspec.structs.fields(kind) if field.default_factory is _absent]
+        always = [
+            field.encode_name
+            for field in msgspec.structs.fields(kind)
+            if getattr(field.default_factory, "func", None) is _absent
+        ]
         schema["$defs"][kind.__name__]["required"] += always
     return schema

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -12,14 +11,14 @@ from types import SimpleNamespace
 from typing import Final, NamedTuple
 from unittest import mock
 
-from cni_collector.errors import CollectorError, LayoutError
+from cni_collector.errors import LayoutError
 from cni_collector.events import CniCall, CniEnd, CniStart, Event, Netns, Pod
 from cni_collector.identity import cni, cni_cache, mounts
 from cni_collector.identity.cgroups import identify
 from cni_collector.identity.namespaces import Namespaces
 from cni_collector.kernel.ring import MappedRing
 from cni_collector.kernel.wire import CGROUP, CNI_END, CNI_START, TYPES
-from cni_collector.sources.file import FileSource
+from cni_collector.sources.lines import Lines
 from cni_collector.stream import snapshot
 from cni_collector.stream.decoder import Decoder, cgroup_path
 
@@ -195,15 +194,8 @@ def cgroups(raw: bytes) -> None:
 def replay(raw: bytes) -> None:
     """A file to be shown: each line is an event, or is counted as one of an unknown type, or as none."""
     lines = raw.count(b"\n") + bool(raw.rpartition(b"\n")[2])
-    reader = FileSource("-")
-    events: list[Event] = []
-    with mock.patch.object(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(raw))):
-        try:
-            for batch in reader.batches():
-                events += batch
-            assert not reader.bad
-        except CollectorError:
-            assert reader.bad
+    reader, size = Lines(), 1 + len(raw) % 257
+    events = [event for at in range(0, len(raw), size) for event in reader.feed(raw[at : at + size])] + reader.end()
     assert len(events) + reader.bad + sum(reader.unknown.values()) == lines
     can_be_written(events)
 

@@ -33,6 +33,7 @@ from cni_collector import (
     NetnsExit,
     NetnsFound,
     Pod,
+    Recording,
     Stats,
     Task,
     available,
@@ -156,7 +157,8 @@ def recorded(line: bytes) -> int:
     event: AnyEvent = msgspec.json.decode(line, type=AnyEvent)
     print(all_kinds(event), json_schema()["$defs"])
     events = replay("events.json", since="2026-01-31T12:00:00Z")
-    assert_type(events, Iterator[Event])
+    assert_type(events, Recording)
+    assert_type(next(events), Event)
     return sum(event.time_ns for event in events)
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
-import io
+import os
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any, BinaryIO
 
-import click
 import msgspec
 import pytest
 
-from cni_collector.cli.options import moment
+from cni_collector import replay
 from cni_collector.errors import CollectorError
-from cni_collector.events import CollectorStop, Event, Lost, Netns, NetnsDestroy
+from cni_collector.events import CollectorStart, CollectorStop, Event, Lost, Netns, NetnsDestroy
 from cni_collector.sources.file import FileSource
+from cni_collector.sources.since import moment
 from cni_collector.views.lines import JsonLines, TableLines
 
 from ..support.made import made
@@ -29,15 +32,16 @@ GOOD = made(NetnsDestroy, TIME, A, lifetime_ns=2_000_000_000)
 def shown(path: Path, content: bytes) -> tuple[list[Event], int]:
     """The events of a file with this content, and how many lines are none."""
     path.write_bytes(content)
-    replay = FileSource(str(path))
+    source = FileSource(str(path))
     events: list[Event] = []
     try:
-        for batch in replay.batches():
+        for batch in source.batches():
             events += batch
-        assert not replay.bad
+        assert not source._lines.bad
     except CollectorError as error:
-        assert str(error).startswith(f"{replay.bad} lines of {path} are no events")  # noqa: PT017 - or there is none
-    return events, replay.bad
+        told = f"{source._lines.bad} lines of {path} are no events"
+        assert str(error).startswith(told)  # noqa: PT017 - or there is none
+    return events, source._lines.bad
 
 
 def line(number: str = "1", moment: str = TIME) -> bytes:
@@ -51,9 +55,99 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert shown(tmp_path / "file", JsonLines().form(events * 400)) == (events * 400, 0)
 
 
-def test_stdin_is_read_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(msgspec.json.encode(GOOD))))
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[BinaryIO]:
+    """What writes to stdin."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as stdin, os.fdopen(writing, "wb", buffering=0) as writer:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        yield writer
+
+
+def test_stdin_is_read_too(pipe: BinaryIO) -> None:
+    pipe.write(msgspec.json.encode(GOOD))
+    pipe.close()
     assert list(FileSource("-").batches()) == [[GOOD]]
+
+
+def test_what_comes_down_a_pipe_is_there_at_once_and_waiting_for_more_can_be_stopped(pipe: BinaryIO) -> None:
+    pipe.write(line() + line()[:9])
+    source = FileSource("-")
+    batches = source.batches()
+    assert len(next(batches)) == 1
+    pipe.write(line()[9:])
+    assert len(next(batches)) == 1
+    threading.Timer(0.05, source.stop).start()
+    assert list(batches) == []
+
+
+def test_a_pipe_that_nobody_writes_to_can_be_stopped(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    source = FileSource(str(tmp_path / "fifo"))
+    threading.Timer(0.05, source.stop).start()
+    assert list(source.batches()) == []
+
+
+def test_a_stdin_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(CollectorError, match="stdin: it is closed"):
+        list(FileSource("-").batches())
+
+
+def test_replay_gives_events_one_by_one_and_counts_what_it_does_not_know(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(line() + b'{"type":"newer","time":"%s"}\n' % TIME.encode())
+    recording = replay(path)
+    assert [event.type for event in recording] == ["netns_destroy"]
+    assert recording.unknown == {"newer": 1}
+
+
+@pytest.mark.parametrize(
+    ("since", "left"),
+    [
+        *(("2026-01-02T03:04:05Z", 1), ("2026-01-02T03:04:06Z", 0), ("2026-01-02T03:04:05-05:00", 0), ("10m", 0)),
+        *((datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC), 1), (TIME, 1)),
+    ],
+)
+def test_replay_since(tmp_path: Path, since: str | datetime.datetime, left: int) -> None:
+    (tmp_path / "file").write_bytes(line() + b'{"type":"newer","time":"%s"}\n' % TIME.encode())
+    recording = replay(tmp_path / "file", since)
+    assert len(list(recording)) == left
+    assert recording.unknown.get("newer", 0) == left
+
+
+@pytest.mark.parametrize("since", ["now", "", "10w", "99999999999d", 7])
+def test_replay_refuses_at_once_what_is_no_time(tmp_path: Path, since: Any) -> None:
+    with pytest.raises(ValueError, match="is not a time; use 10m"):
+        replay(tmp_path, since)
+
+
+@pytest.mark.parametrize(
+    "url", ["nats://", "nats://[::1", "nats://h:99999", "nats://h:4222,nats://", "nats://h:4222,x"]
+)
+def test_a_url_that_is_none(url: str) -> None:
+    with pytest.raises(CollectorError, match="not the URL of a NATS server; use nats://host:4222"):
+        replay(url)
+
+
+def test_a_cluster_is_not_followed_in_the_thread_of_an_event_loop() -> None:
+    async def read() -> None:
+        next(replay("nats://127.0.0.1:1"))
+
+    with pytest.raises(CollectorError, match="iterate in another one"):
+        asyncio.run(read())
+
+
+def test_a_line_that_lacks_a_field_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b'{"type":"netns_destroy","time":"%s"}\n' % TIME.encode())
+    with pytest.raises(CollectorError, match="an event of its type always has `netns`"):
+        list(replay(tmp_path / "file"))
+
+
+def test_what_is_read_is_of_the_present_schema(tmp_path: Path) -> None:
+    start = made(CollectorStart, TIME, schema=1)
+    (tmp_path / "file").write_bytes(msgspec.json.encode(start))
+    assert list(replay(tmp_path / "file")) == [msgspec.structs.replace(start, schema=2)]
 
 
 @pytest.mark.parametrize(
@@ -144,10 +238,10 @@ def test_it_begins_at_a_time(tmp_path: Path) -> None:
 def test_it_can_be_stopped(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(line() * 2000)
-    replay = FileSource(str(path))
-    batches = replay.batches()
+    source = FileSource(str(path))
+    batches = source.batches()
     first = next(batches)
-    replay.stop()
+    source.stop()
     assert list(batches) == []
     assert 0 < len(first) < 2000
 
@@ -166,12 +260,12 @@ def test_a_file_that_cannot_be_read() -> None:
     ],
 )
 def test_times_are_meant_as_events_have_them(given: str, meant: str) -> None:
-    assert moment(click.Context(click.Command("replay")), click.Option(["--since"]), given) == meant
+    assert moment(given) == meant
 
 
 def test_a_time_may_be_given_by_how_long_ago_it_was() -> None:
     now = time.time()
     for given, seconds in (("90s", 90), ("2m", 120), ("3h", 10800), ("1d", 86400)):
-        told = moment(click.Context(click.Command("replay")), click.Option(["--since"]), given)
+        told = moment(given)
         assert told
         assert abs(now - seconds - datetime.datetime.fromisoformat(told).timestamp()) < 30

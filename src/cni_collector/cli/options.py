@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import functools
 import re
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ import click
 
 from ..events import NetnsCreateFailed, NetnsEnterFailed, type_name
 from ..kernel.hooks import ALL, CNI_EVENTS
+from ..sources.since import moment
 from ..views.filters import Filters, PodName
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -20,7 +20,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 TYPES: Final = sorted(map(type_name, ALL))
 _FAILED: Final = frozenset(map(type_name, (NetnsCreateFailed, NetnsEnterFailed)))
 _CNI: Final = frozenset(map(type_name, CNI_EVENTS))
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def grouped(name: str, kind: type[Any], options: Sequence[Callable[..., Any]]) -> Callable[[Command], Command]:
@@ -154,18 +153,9 @@ selection = grouped(
 """The options of `Selection`."""
 
 
-def moment(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+def since_option(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
     """The callback of `--since`: the time as events have it."""
-    if value is None:
-        return None
-    if ago := re.fullmatch("([0-9]+)([smhd])", value):
-        try:
-            then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        except OverflowError:
-            raise click.BadParameter(f"{value!r} is before the first year") from None
-    else:
-        try:
-            then = datetime.datetime.fromisoformat(value).astimezone(datetime.UTC)
-        except (ValueError, OverflowError):
-            raise click.BadParameter(f"{value!r} is not a time; use 10m, 2h or 2026-01-31T12:00:00Z") from None
-    return then.strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+    try:
+        return None if value is None else moment(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None

@@ -6,7 +6,7 @@ import click
 
 from ..sources import is_cluster, open_source
 from ..version import VERSION
-from .options import Selection, moment, selection
+from .options import Selection, selection, since_option
 from .printing import lines_for, say, stopped_by_signals, write
 
 
@@ -21,7 +21,7 @@ from .printing import lines_for, say, stopped_by_signals, write
 @selection
 @click.option(
     "--since",
-    callback=moment,
+    callback=since_option,
     metavar="TIME",
     help="Only what happened since: 10m, 2h or 2026-01-31T12:00:00Z. Default: a file whole, a cluster from now on.",
 )

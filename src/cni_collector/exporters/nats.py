@@ -15,6 +15,7 @@ from nats.errors import Error as NatsError
 from nats.js.api import Header
 from nats.js.errors import NoStreamResponseError
 
+from ..errors import CollectorError
 from ..events import CollectorStart, Event
 from .relay import Idents
 
@@ -37,6 +38,18 @@ def token(node: str) -> str:
 def node_of(subject: str) -> str:
     """The node whose event has this subject."""
     return urllib.parse.unquote(subject.split(".")[1].replace("_", "."))
+
+
+def check_url(url: str) -> None:
+    """Raises CollectorError unless these are URLs of NATS servers, separated by commas."""
+    for one in url.split(","):
+        try:
+            parts = urllib.parse.urlsplit(one)
+            good = parts.scheme in ("nats", "tls", "ws", "wss") and parts.hostname and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            raise CollectorError("this is not the URL of a NATS server; use nats://host:4222")
 
 
 def server_name(url: str) -> str:

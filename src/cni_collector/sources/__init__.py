@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
@@ -9,6 +11,7 @@ from typing import Final, Protocol
 from ..errors import missing_extra
 from ..events import Event
 from .file import FileSource
+from .since import moment
 
 _URL: Final = re.compile("(nats|tls|wss?)://")
 
@@ -44,7 +47,7 @@ def open_source(source: str, since: str | None = None) -> Source:
         since: time from which on, as in `Event.time`; None: a file whole, a cluster from now on.
 
     Raises:
-        CollectorError: an optional part of the package is missing.
+        CollectorError: an optional part of the package is missing, or the URL is none.
     """
     if not is_cluster(source):
         return FileSource(source, since)
@@ -55,23 +58,42 @@ def open_source(source: str, since: str | None = None) -> Source:
     return NatsSource(source, since)
 
 
-def replay(source: str, since: str | None = None) -> Iterator[Event]:
+class Recording(Iterator[Event]):
+    """Recorded events, one by one: what `replay` gives."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._events = (event for batch in source.batches() for event in batch)
+
+    @property
+    def unknown(self) -> Mapping[str, int]:
+        """Events of types that this version does not know, by type: left out and counted so far."""
+        return self._source.unknown
+
+    def stop(self) -> None:
+        """Ends the iteration soon. Safe in a signal handler, and from any thread."""
+        self._source.stop()
+
+    def __next__(self) -> Event:
+        return next(self._events)
+
+
+def replay(source: str | os.PathLike[str], since: str | datetime.datetime | None = None) -> Recording:
     """Recorded events, one by one: those of a file, or those that a cluster's nodes have sent and go on sending.
 
     Args:
         source: path of a file that `watch -o json` or `--file` has written, `-` for stdin, or the URL of a NATS server,
-            as `nats://HOST:4222`: then it follows the stream, and each event has its `node`.
-        since: time from which on, as in `Event.time`; None: a file whole, a cluster from now on.
+            as `nats://HOST:4222`: then it follows the stream, each event has its `node`, and no event loop may run in
+            the thread that iterates.
+        since: from when on: how long ago (`10m`, `2h`), a time in ISO 8601, or a datetime; None: a file whole, a
+            cluster from now on.
 
-    Yields:
-        Events. Those of types that this version does not know are left out.
+    Returns:
+        An iterator. Events of types that this version does not know are left out, and counted in its `unknown`.
 
     Raises:
-        CollectorError: the source cannot be read; at the end: it held something that is no event.
+        ValueError: `since` is not a time.
+        CollectorError: an optional part of the package is missing; when iterated: the source cannot be read, or, at the
+            end, held something that is no event.
     """
-    opened = open_source(source, since)
-    try:
-        for batch in opened.batches():
-            yield from batch
-    finally:
-        opened.stop()
+    return Recording(open_source(os.fspath(source), None if since is None else moment(since)))

@@ -9,7 +9,7 @@ from typing import Final, get_args
 
 import msgspec
 
-from ..events import AnyEvent, CollectorStop, Event, Lost, type_name
+from ..events import SCHEMA, AbsentFieldError, AnyEvent, CollectorStart, CollectorStop, Event, Lost, type_name
 
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z")
 _TYPE: Final = re.compile("[a-z][a-z0-9_]{0,63}")
@@ -28,41 +28,69 @@ class _Typed(msgspec.Struct):
     time: str
 
 
-class Parser:
-    """Makes events of lines of JSON.
+class Lines:
+    """Makes events of JSON lines, which come in pieces.
+
+    Args:
+        since: time from which on events are wanted, as they have it; all, if None.
 
     Attributes:
         bad: lines that are no events.
         unknown: events of types that this version does not know, by type.
+        reason: what the first bad line lacks, in brackets, if that can be said.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, since: str | None = None) -> None:
         self.bad = 0
         self.unknown: collections.Counter[str] = collections.Counter()
+        self.reason = ""
+        self._since = since or ""
+        self._rest = bytearray()
         self._event = msgspec.json.Decoder(AnyEvent)
         self._typed = msgspec.json.Decoder(_Typed)
         self._measure = msgspec.msgpack.Encoder()  # unlike JSON's it refuses numbers of more than 64 bits
 
+    def feed(self, piece: bytes) -> list[Event]:
+        """The events of the lines that end in this piece."""
+        whole, end, rest = piece.rpartition(b"\n")
+        if not end:
+            self._rest += piece
+            return []
+        lines = (bytes(self._rest) + whole).split(b"\n")
+        self._rest = bytearray(rest)
+        return [event for event in map(self.parse, lines) if event]
+
+    def end(self) -> list[Event]:
+        """The event of a last line that has no end of line."""
+        last, self._rest = bytes(self._rest), bytearray()
+        event = self.parse(last) if last else None
+        return [event] if event else []
+
     def parse(self, line: bytes) -> Event | None:
-        """The event in a line; None where there is none, or one with a time or a number that no event has."""
+        """The event in a line; None where there is none that is wanted, or one with a time or number that none has."""
         try:
             event = self._decode(line)
             _check_time(event.time)
             self._measure.encode(event)
-        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
             if not self._is_of_unknown_type(line):
                 self.bad += 1
+                if isinstance(error, AbsentFieldError) and not self.reason:
+                    self.reason = f" ({error})"
             return None
-        return event
+        return event if event.time >= self._since else None
 
     def _decode(self, line: bytes) -> Event:
+        """The event in a line, in the present schema whatever it was written in."""
         if b'"missed":' in line:
             fields = msgspec.json.decode(line)
             if isinstance(fields, dict) and isinstance(kind := fields.get("type"), str):
                 names = _SCHEMA_1.get(kind, {})
-                event: Event = msgspec.convert({names.get(key, key): value for key, value in fields.items()}, AnyEvent)
-                return event
-        event = self._event.decode(line)
+                converted: Event = msgspec.convert({names.get(k, k): value for k, value in fields.items()}, AnyEvent)
+                return converted
+        event: Event = self._event.decode(line)
+        if isinstance(event, CollectorStart) and event.schema < SCHEMA:
+            return msgspec.structs.replace(event, schema=SCHEMA)
         return event
 
     def _is_of_unknown_type(self, line: bytes) -> bool:
@@ -74,7 +102,8 @@ class Parser:
             return False
         if event.type in _KNOWN or not _TYPE.fullmatch(event.type):
             return False
-        self.unknown[event.type if event.type in self.unknown or len(self.unknown) < _MOST_TYPES else _OTHER] += 1
+        if event.time >= self._since:
+            self.unknown[event.type if event.type in self.unknown or len(self.unknown) < _MOST_TYPES else _OTHER] += 1
         return True
 
 

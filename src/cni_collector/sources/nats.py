@@ -16,8 +16,8 @@ from nats.js.errors import NotFoundError
 
 from ..errors import CollectorError
 from ..events import Event
-from ..exporters.nats import SUBJECTS, connect, node_of, server_name
-from .lines import Parser
+from ..exporters.nats import SUBJECTS, check_url, connect, node_of, server_name
+from .lines import Lines
 
 _BATCH: Final = 512
 _PATIENCE: Final = 5.0
@@ -41,11 +41,14 @@ class NatsSource:
     """
 
     def __init__(self, url: str, since: str | None) -> None:
+        check_url(url)
         self._url = url
         self._since = since
-        self._parser = Parser()
-        self._loop = asyncio.new_event_loop()
+        self._lines = Lines(since)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
         self._stopped = asyncio.Event()
+        """The same, for who waits in the loop."""
         self._client = Client()
         self._consumer: Any = None
         """Through which messages come; None until it is there, and after whatever trouble."""
@@ -56,12 +59,13 @@ class NatsSource:
 
     @property
     def unknown(self) -> Mapping[str, int]:
-        return self._parser.unknown
+        return self._lines.unknown
 
     def stop(self) -> None:
         """Ends `batches` after the present one. Safe in a signal handler, and from any thread."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stopped.set)
+        self._stopping = True
+        if (loop := self._loop) and not loop.is_closed():
+            loop.call_soon_threadsafe(self._stopped.set)
 
     def batches(self) -> Iterator[list[Event]]:
         """The events, in lists, each with its node.
@@ -70,18 +74,25 @@ class NatsSource:
             CollectorError: the server does not answer at first, or has no stream of events; at the end: there were
                 messages that are no events.
         """
+        if asyncio.events._get_running_loop():
+            raise CollectorError(
+                "cannot follow a cluster's stream in the thread of a running event loop: iterate in another one, as by "
+                "asyncio.to_thread"
+            )
+        loop = self._loop = asyncio.new_event_loop()
         try:
-            self._loop.run_until_complete(self._connect())
-            while not self._stopped.is_set():
-                messages = self._loop.run_until_complete(self._unless_stopped(self._fetch()))
+            loop.run_until_complete(self._connect())
+            while not self._stopping:
+                messages = loop.run_until_complete(self._unless_stopped(self._fetch()))
                 if batch := list(self._events(messages or [])):
                     yield batch
         finally:
-            self._loop.run_until_complete(self._client.close())
-            self._loop.close()
-        if self._parser.bad:
+            loop.run_until_complete(self._disconnect())
+            loop.close()
+        if self._lines.bad:
             raise CollectorError(
-                f"{self._parser.bad} messages of {server_name(self._url)} are no events, and were left out: "
+                f"{self._lines.bad} messages of {server_name(self._url)} are no events, and were left out"
+                f"{self._lines.reason}: "
                 f"see who else publishes on {SUBJECTS}"
             )
 
@@ -93,6 +104,15 @@ class NatsSource:
         finally:
             task.cancel()
             stopped.cancel()
+            await asyncio.wait([task, stopped])
+
+    async def _disconnect(self) -> None:
+        """Closes the connection, and waits for what the client has left going."""
+        await self._client.close()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _connect(self) -> None:
         try:
@@ -143,6 +163,5 @@ class NatsSource:
 
     def _events(self, messages: list[Msg]) -> Iterator[Event]:
         for message in messages:
-            event = self._parser.parse(message.data)
-            if event and (self._since is None or event.time >= self._since):
+            if event := self._lines.parse(message.data):
                 yield msgspec.structs.replace(event, node=node_of(message.subject))

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from ..events import (
+    SCHEMA,
     CniStart,
     CollectorStart,
     CollectorStop,
@@ -40,8 +41,6 @@ from ..version import VERSION
 from .decoder import Decoder
 from .snapshot import boot_id, place_of, take
 
-SCHEMA: Final = 2
-"""Version of the event format."""
 ATTRIBUTION: Final[EventTypes] = frozenset({NetnsCreate, NetnsDestroy, CniStart})
 """What has to be known, asked for or not, to say which pod a namespace is for."""
 LOOK: Final = 1.0
