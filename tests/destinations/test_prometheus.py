@@ -40,7 +40,7 @@ def test_prometheus_scrapes_what_happened(tmp_path: Path) -> None:
             calls = 'cni_call_duration_seconds_count{plugin="%s",command="ADD",outcome="%s"}'
             until(lambda: server.ask(calls % (plugin.name, "success")) == CALLS // 2 + 1)
             assert server.ask(calls % (plugin.name, "failure")) == CALLS // 2
-            until(lambda: server.ask("cni_oldest_call_age_seconds") > 1)
+            until(lambda: server.ask("cni_call_oldest_age_seconds") > 1)
             assert server.ask("cni_calls_in_flight") >= 1
             until(lambda: server.ask("cni_netns_teardown_seconds_count") >= len(lives))
             assert server.ask('cni_events_total{type="netns_create"}') >= len(lives)

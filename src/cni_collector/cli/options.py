@@ -44,6 +44,17 @@ def grouped(name: str, kind: type[Any], options: Sequence[Callable[..., Any]]) -
     return decorate
 
 
+def output(*forms: str, also: str = "") -> Callable[[Command], Command]:
+    """The option `-o`.
+
+    Args:
+        forms: what may be asked for besides a table and JSON lines.
+        also: what its help says besides the default.
+    """
+    text = f"What goes to stdout. Default: a table on a terminal, JSON lines otherwise{also}."
+    return click.option("-o", "--output", type=click.Choice(["table", "json", *forms]), help=text)
+
+
 def _pod_names(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> frozenset[PodName]:
     names = []
     for value in values:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import click
 
+from ..errors import CollectorError
 from ..events import Event
 from ..views.filters import ALWAYS, Filters, first
 from ..views.lines import JsonLines, Lines, TableLines
@@ -34,6 +35,8 @@ def lines_for(output: str | None, *, nodes: bool = False) -> Lines:
         output: `table` or `json`; None: a table on a terminal, JSON lines otherwise.
         nodes: whether they are of several nodes.
     """
+    if sys.stdout is None:
+        raise CollectorError("cannot write: stdout is closed")
     if output == "json" or (output is None and not sys.stdout.isatty()):
         return JsonLines()
     return TableLines(nodes=nodes)

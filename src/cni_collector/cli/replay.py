@@ -7,17 +7,13 @@ import click
 from ..sources import is_cluster, open_source
 from ..version import VERSION
 from .options import Selection, selection, since_option
+from .options import output as output_option
 from .printing import lines_for, say, stopped_by_signals, write
 
 
 @click.command()
 @click.argument("source")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json"]),
-    help="What goes to stdout. Default: a table on a terminal, JSON lines otherwise.",
-)
+@output_option()
 @selection
 @click.option(
     "--since",

@@ -12,6 +12,7 @@ from ..kernel.hooks import TIERS
 from ..privileges import drop
 from .exporting import Exporting, exporting
 from .options import TYPES, Selection, selection
+from .options import output as output_option
 from .printing import lines_for, say, stopped_by_signals, write
 
 
@@ -23,12 +24,7 @@ def _moved(_context: click.Context, _option: click.Parameter, value: str | None)
 
 
 @click.command()
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json", "none"]),
-    help="What goes to stdout. Default: a table on a terminal, JSON lines otherwise; with --file, none.",
-)
+@output_option("none", also="; with --file, none")
 @selection
 @click.option("--tier", type=click.Choice(list(TIERS)), help="Set of hooks to use. Default: the best that works here.")
 @click.option(

@@ -132,7 +132,7 @@ class PrometheusExporter(MetricSource):
         begun = list(self._begun.values())
         yield GaugeMetricFamily("cni_calls_in_flight", "CNI plugin calls under way.", len(begun))
         age = time.monotonic() - min(begun) if begun else 0
-        yield GaugeMetricFamily("cni_oldest_call_age_seconds", "Age of the oldest CNI plugin call under way.", age)
+        yield GaugeMetricFamily("cni_call_oldest_age_seconds", "Age of the oldest CNI plugin call under way.", age)
         yield GaugeMetricFamily(
             "cni_collector_healthy", "Whether the collector is attached and reads.", int(self._collector.healthy)
         )
