@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import copy
 import mmap
 import threading
 import time
@@ -81,9 +83,14 @@ class Collector:
         self._session: Session | None = None
         self._stopping = False
         self._reader: _Reader | None = None
-        self._busy = False  # the session is being read, or waited for: then it stays open, and nobody else may read
+        # What a signal handler of the same thread must not do in between. An exception of one cannot leave these set:
+        # each is set inside `try`, and the first thing in `finally`, without a call before it, is to set it back.
+        self._attaching = False
+        self._working = False  # the session is being read, or closed, under the lock
+        self._holder: tuple[_Reader] | None = None  # waits: then the session stays open, and nobody else may read
         self._error: Exception | None = None
         self._pending: collections.deque[list[Event]] = collections.deque()
+        self._last: list[Event] | None = None  # what comes after all that is pending
         self._stats = Stats()
 
     def start(self) -> None:
@@ -95,29 +102,36 @@ class Collector:
             CollectorError: any other reason; also a second start.
         """
         with self._starting:
-            if self._session:
+            if self._session or self._attaching:
                 raise CollectorError(f"collector {self.name!r} was started already: make a new one")
+            self._stopping = False
             try:
+                self._attaching = True
                 session = Session(self._wanted, self._tier, self._ring_bytes, self._node)
+                self._pending, self._session = collections.deque([session.opening]), session
             except OSError as error:
                 raise of_the_system("start collecting", error) from error
-            self._pending.append(session.opening)
-            self._session = session
+            finally:
+                self._attaching = False
+        if self._stopping:
+            self.stop()
 
     def stop(self) -> None:
         """Detaches from the kernel. Iteration goes on until what was reported is read, then ends.
 
-        May be called from any thread, from a signal handler, and more than once.
+        May be called from any thread, from a signal handler, and more than once. It returns when all is detached; in a
+        signal handler that interrupts `start` or `stop` it returns at once, and the interrupted call detaches.
         """
         with self._starting:  # a start that is under way in another thread ends first
             session = self._session
+            if self._attaching:
+                self._stopping = True
+                return
         if not session or session.closed:
             return
         self._stopping = True
         session.detach()  # takes a while, in which others may read: so without the lock
-        with self._lock:
-            if not self._busy:
-                self._finish(session)
+        self._settle()
 
     def __enter__(self) -> Self:
         self.start()
@@ -191,16 +205,21 @@ class Collector:
     def _batches(self, reader: _Reader) -> Iterator[list[Event]]:
         while (batch := self._next(reader)) is not None:
             if batch:
+                if not reader.by_event:
+                    reader.rest = _NOTHING
                 yield batch
                 if reader.session and self._more(reader.session):
                     continue
-            session = self._begin(reader)
+            hold = (reader,)
             try:
+                session = self._begin(reader, hold)
                 if not batch and not session.closed:  # nothing has come during a whole pause
                     session.wait()
                 time.sleep(self._coalesce)
             finally:
-                self._end(session)
+                if self._holder is hold:
+                    self._holder = None
+                self._settle()
 
     async def _fetch(self, reader: AsyncEvents) -> bool:
         """Has `reader.rest` give the next batch, once there is one; False at the end.
@@ -209,18 +228,18 @@ class Collector:
         """
         import asyncio  # here, because importing it takes as long as all the rest
 
-        session = self._begin(reader)
+        hold = (reader,)
         try:
+            session = self._begin(reader, hold)
             if reader.gave:
                 reader.gave = False
                 await asyncio.sleep(0 if self._more(session) else self._coalesce)  # others get their turn anyway
             while True:
                 with self._lock:
-                    batch = self._take(session)
+                    batch = self._take(session, reader)
                 if batch is None:
                     return False
                 if batch:
-                    reader.rest = iter(batch)
                     reader.gave = True
                     return True
                 loop, ready = asyncio.get_running_loop(), asyncio.Event()
@@ -231,32 +250,33 @@ class Collector:
                     loop.remove_reader(session.fileno())
                 await asyncio.sleep(self._coalesce)
         finally:
-            self._end(session)
+            if self._holder is hold:
+                self._holder = None
+            self._settle()
 
     def _next(self, reader: _Reader) -> list[Event] | None:
         """The next batch for this reader; an empty one where it is time to wait, None at the end."""
         with self._lock:
             session = reader.session
-            if not session or self._reader is not reader or self._busy:
+            if not session or self._reader is not reader or self._working or self._holder:
                 session = self._admit(reader)
-            batch = self._take(session)
-            if batch and reader.by_event:
-                reader.rest = iter(batch)
+            batch = self._take(session, reader)
             if session.detached:  # meanwhile: it may be that this reader does not come again
                 self._finish(session)
             return batch
 
-    def _begin(self, reader: _Reader) -> Session:
-        """From here to `_end` nobody else may read or close the session."""
+    def _begin(self, reader: _Reader, hold: tuple[_Reader]) -> Session:
+        """As long as `hold` is the holder nobody else may read or close the session."""
         with self._lock:
             session = self._admit(reader)
-            self._busy = True
+            self._holder = hold
             return session
 
-    def _end(self, session: Session) -> None:
+    def _settle(self) -> None:
+        """Finishes a session that is detached, unless somebody is about to."""
         with self._lock:
-            self._busy = False
-            if session.detached:
+            session = self._session
+            if session and session.detached and not self._working and not self._holder:
                 self._finish(session)
 
     def _admit(self, reader: _Reader) -> Session:
@@ -266,53 +286,83 @@ class Collector:
             raise ClosedError(f"collector {self.name!r} was not started: call start() or use it in a with block")
         if last is not reader and reader.session:
             raise CollectorError(f"collector {self.name!r} has one reader at a time: another loop took over")
-        if self._busy:
+        if self._working or self._holder:
             raise CollectorError(f"collector {self.name!r} is being read already: one reader at a time")
         if last is not reader:
-            if last and (rest := list(last.rest)):
-                self._pending.appendleft(rest)
+            self._take_back()
             self._reader = reader
             reader.session = session
         return session
 
-    def _take(self, session: Session) -> list[Event] | None:
+    def _take_back(self) -> None:
+        """What the last loop has not given of its batch is for the next one."""
+        last = self._reader
+        if last and (rest := list(copy.copy(last.rest))):
+            taken, last.rest = last.rest, _NOTHING
+            self._pending.appendleft(rest)
+            list(taken)  # the loop itself may hold it, too
+
+    def _leave(self, reader: _Reader) -> None:
+        """This reader does not come again."""
+        with self._lock:
+            if self._holder and self._holder[0] is reader:
+                raise RuntimeError("aclose(): another task waits for the next event of this loop")
+            if self._reader is reader:
+                self._take_back()
+                self._reader = None
+
+    def _take(self, session: Session, reader: _Reader) -> list[Event] | None:
         """The next batch, under the lock; an empty one where it is time to wait, None at the end."""
         if session.detached:
             self._finish(session)
-        if self._pending:
-            return self._pending.popleft()
-        if self._error:
-            raise self._error
-        if session.closed:
-            return None
-        busy, self._busy = self._busy, True  # for a signal handler that stops: it must not read in between
-        try:
-            return session.read()
-        except Exception as error:
-            self._fail(session, error)
-            raise
-        finally:
-            self._busy = busy
+        if not self._pending:
+            if self._error:
+                raise self._error
+            try:
+                self._working = True
+                if session.closed:
+                    last, self._last = self._last, None
+                    if not last:
+                        return None
+                    self._pending.append(last)
+                elif batch := session.read():
+                    self._pending.append(batch)
+                else:
+                    return batch
+            except CollectorError as error:  # any other is of a signal handler: the session goes on
+                self._fail(session, error)
+                raise
+            finally:
+                self._working = False
+        batch = self._pending[0]
+        rest = iter(batch)
+        # Without a call in between: what interrupts this loses no batch, and gives none twice.
+        reader.rest = rest
+        del self._pending[0]
+        return batch
 
     def _more(self, session: Session) -> bool:
         """Whether to go on without a pause."""
         return session.more or session.detached
 
     def _finish(self, session: Session) -> None:
-        """Reads what is left, so that nothing need stay open for whoever comes to fetch it."""
-        if session.closed:
-            return
-        busy, self._busy = self._busy, True
+        """Reads what is left, so that nothing need stay open for whoever comes to fetch it.
+
+        Where an exception interrupts it, the next stop or loop goes on.
+        """
         try:
+            self._working = True
+            if session.closed:
+                return
             while batch := session.read():
                 self._pending.append(batch)
             self._stats = session.stats()
-            self._pending.append([session.closing()])
+            self._last = [session.closing()]
             session.close()
-        except Exception as error:
+        except CollectorError as error:
             self._fail(session, error)
         finally:
-            self._busy = busy
+            self._working = False
 
     def _fail(self, session: Session, error: Exception) -> None:
         self._error = error
@@ -321,18 +371,21 @@ class Collector:
         session.close()
 
 
+_NOTHING: Final[Iterator[Event]] = iter(())
+
+
 class _Reader:
     """One loop over a collector's events.
 
     Attributes:
         by_event: it gives events one by one, out of `rest`.
-        rest: what it has not given yet of a batch; a loop that takes over empties it.
+        rest: what it has not given yet of a batch; a loop that takes over takes it away.
         session: what it reads from, once it has asked for events.
     """
 
     def __init__(self, by_event: bool) -> None:
         self.by_event = by_event
-        self.rest: Iterator[Event] = iter(())
+        self.rest: Iterator[Event] = _NOTHING
         self.session: Session | None = None
 
 
@@ -363,6 +416,7 @@ class AsyncEvents(_Reader):
     def __init__(self, collector: Collector) -> None:
         super().__init__(by_event=True)
         self._collector = collector
+        self._closed = False
         self.gave = False
 
     def __aiter__(self) -> Self:
@@ -372,8 +426,19 @@ class AsyncEvents(_Reader):
         while True:
             for event in self.rest:
                 return event
+            if self._closed:
+                raise StopAsyncIteration
             if not await self._collector._fetch(self):
                 raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Ends this loop. The next one goes on with the next event. Safe to call twice.
+
+        Raises:
+            RuntimeError: another task waits for this loop's next event; cancel that first.
+        """
+        self._collector._leave(self)
+        self._closed = True
 
 
 def _chosen(types: Collection[str | type[Event]]) -> EventTypes:
@@ -401,10 +466,25 @@ def _is_ring_size(size: object) -> bool:
 
 
 async def _in_a_thread(work: Callable[[], None]) -> None:
-    """Runs it in a thread, to its end also where this is cancelled: the cancellation comes after it."""
+    """Runs it in a thread, to its end also where this is cancelled: the cancellation comes after it.
+
+    A thread of its own: those of the event loop may all be busy, and for as long as it takes this to run.
+    """
     import asyncio
 
-    done = asyncio.get_running_loop().run_in_executor(None, work)
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            work()
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the event loop was closed, and nobody waits
+            loop.call_soon_threadsafe(*((done.set_exception, error) if error else (done.set_result, None)))
+
+    threading.Thread(target=run, name="cni-collector").start()
     cancelled: asyncio.CancelledError | None = None
     while not done.done():
         try:

@@ -36,6 +36,7 @@ class FakeSession:
         self.opening: list[Event] = [made(CollectorStart, "opening")]
         self.closed = False
         self._received = 0
+        self._detaching = False
         self._bell, self._ringer = os.pipe()
         os.set_blocking(self._bell, False)
 
@@ -92,9 +93,16 @@ class FakeSession:
         select.select([self._bell], [], [])
 
     def detach(self) -> None:
-        self.detaching()
-        self.detached += 1
-        os.write(self._ringer, b"!")
+        if self._detaching or self.detached:
+            return
+        try:
+            self._detaching = True
+            self.detaching()
+            assert not self.closed
+            os.write(self._ringer, b"!")
+            self.detached += 1
+        finally:
+            self._detaching = False
 
     def close(self) -> None:
         assert not self.closed

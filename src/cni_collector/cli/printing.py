@@ -50,6 +50,7 @@ def stopped_by_signals(stream: Stream, duration: float | None) -> Iterator[None]
     """
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
     def wait() -> None:
         while os.read(woken, 64):
@@ -58,13 +59,15 @@ def stopped_by_signals(stream: Stream, duration: float | None) -> Iterator[None]
     waiter = threading.Thread(target=wait, name="signals", daemon=True)
     waiter.start()
     before = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
-        signal.signal(number, lambda _signal, _frame: stream.stop())
+    handlers = [signal.signal(number, lambda _signal, _frame: stream.stop()) for number in numbers]
     if duration:
         signal.setitimer(signal.ITIMER_REAL, duration)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
         signal.set_wakeup_fd(before)
         os.close(wake)
         waiter.join()
@@ -96,11 +99,11 @@ def write(
             if left is not None:
                 batch = first(batch, left)
                 left -= sum(not isinstance(event, ALWAYS) for event in batch)
-                if not left:
-                    stream.stop()
             feed(everything, batch)
             if batch and lines:
                 _put(lines.form(batch))
+            if left == 0:
+                stream.stop()  # after what was asked for is out, whatever comes in between
     except BrokenPipeError:
         pass  # the reader of our stdout has gone: an end, not a failure
 

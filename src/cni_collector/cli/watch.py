@@ -97,7 +97,8 @@ def watch(
     with collector, contextlib.ExitStack() as stack:
         if user or not exporting.path:
             drop(user)  # first of all: threads and files are to be the user's
+        stack.enter_context(stopped_by_signals(collector, selection.duration))  # until all is delivered, and stopped
+        stack.callback(collector.stop)
         outputs = stack.enter_context(Outputs(exporting.queue, say))
         exporting.start(outputs, collector)
-        stack.enter_context(stopped_by_signals(collector, selection.duration))
         write(collector, filters, lines, selection.count, outputs.feed)

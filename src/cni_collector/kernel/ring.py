@@ -150,8 +150,9 @@ class LibbpfRing:
     def read(self, limit: int) -> tuple[list[Event], bool]:
         self._limit = limit
         libbpf().ring_buffer__consume(self._handle)
-        if self._error:
-            raise self._error
+        error, self._error = self._error, None
+        if error:
+            raise error
         events, self._events = self._events, []
         return events, not self._limit
 

@@ -97,6 +97,8 @@ class Session:
         self.detached = False
         self.closed = False
         self._ending = threading.RLock()  # reentrant, because a signal handler may detach, too
+        self._detaching = False  # so a detach() that is entered meanwhile is nested, in the same thread
+        self._taken: list[Event] = []  # out of the ring, and not given yet: an interrupted reading loses nothing
         self._node = node or platform.node()
         with contextlib.ExitStack() as opened:
             self._wanted = wanted
@@ -198,16 +200,20 @@ class Session:
         while self.more and not events:
             self._namespaces.refresh()
             mounts_read = self._namespaces.mounts_read
-            events, self.more = self._ring.read(CHUNK)
+            if not self._taken:
+                self._taken, self.more = self._ring.read(CHUNK)
             if mounts_read != self._namespaces.mounts_read:
                 self.more = True  # a CNI call had them read anew
             elif not self.more:
                 self._namespaces.name()  # all that happened before they were read has been decoded
-            events = self._asked_for(events)
+            events = self._asked_for(self._taken)
+            if not events:
+                self._taken = []
         self._count(events)
         look = self.detached or self._lost_raw != self._lost_map[:] or time.monotonic() > self._next_look
         if look and (lost := self._newly_lost()):
             events.append(lost)
+        self._taken = []
         return events
 
     def _asked_for(self, events: list[Event]) -> list[Event]:
@@ -261,14 +267,20 @@ class Session:
     def detach(self) -> None:
         """Ends the reporting and wakes who waits. What was reported can still be read, also meanwhile.
 
-        Safe to call twice, and from several threads: it returns when all is detached.
+        Safe to call twice, and from several threads: it returns when all is detached. Where a signal handler calls it
+        while it is under way in the same thread, it returns at once: the interrupted one goes on, and `detached` is
+        not set before that is done.
         """
         with self._ending:
-            if self.closed:
-                return
-            self._hooks.detach()
-            self.detached = True
-            os.eventfd_write(self._doorbell, 1)
+            nested = self._detaching
+            try:
+                self._detaching = True
+                if not nested and not self.detached and not self.closed:
+                    self._hooks.detach()
+                    os.eventfd_write(self._doorbell, 1)
+                    self.detached = True  # last: whoever sees it may close the session
+            finally:
+                self._detaching = nested
 
     def close(self) -> None:
         """Takes everything out of the kernel, and closes every descriptor. Safe to call twice."""
