@@ -13,6 +13,8 @@ from cni_collector.kernel import ring
 from ..support.actors import a_netns, act, storm
 from ..support.watch import EMULATED, TIER
 
+pytestmark = pytest.mark.any_tier
+
 PAIRS = 1009
 
 
