@@ -59,7 +59,9 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: _rank(item.nodeid))
+    # Files whose tests look through the `watch` of their directory come last: it need not see what the others make.
+    looking = {item.path for item in items if "watch" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: (_rank(item.nodeid), item.path in looking))
 
 
 @pytest.hookimpl(optionalhook=True)  # in emulated machines there is no xdist

@@ -24,16 +24,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             pytest.exit("tests/kernel needs a kernel with BTF: /sys/kernel/btf/vmlinux is missing", 1)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def watch() -> Iterator[Watch]:
-    """One `watch` for all tests of a file that only look. Nothing may be lost to it."""
+    """One `watch` for all tests that only look. Nothing may be lost to it."""
     with watching() as running:
         yield running
         stop = running.stop()
         assert stop.lost == 0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tier() -> str:
     """The tier that is tested, or else the one that is best here."""
     with Collector(tier=TIER) as collector:

@@ -142,6 +142,7 @@ def test_a_path_is_sent_again_when_it_found_no_room(unified: Path) -> None:
     assert told == [None] * (len(told) - 1) + [path]
 
 
+@pytest.mark.any_tier
 def test_list_names_container_and_pod(unified: Path) -> None:
     path = f"/cni-test-{os.getpid()}/kubepods/pod{POD}/{CONTAINER}"
     with _cgroup(unified, path) as cgroup, a_netns() as (holder, a):

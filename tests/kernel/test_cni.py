@@ -287,6 +287,7 @@ def test_what_is_not_asked_for_is_not_told() -> None:
         assert {event.type for event in calls.events} == {"collector_start", "cni_start", "cni_end", "collector_stop"}
 
 
+@pytest.mark.any_tier
 def test_a_call_under_way_is_listed() -> None:
     pid = execute(CALL, SLEEP, "100")
     try:

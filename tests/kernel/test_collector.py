@@ -97,6 +97,7 @@ def test_stop_from_several_threads_at_once_returns_when_all_is_detached() -> Non
     assert [event.tid for event in seen] == [threading.get_native_id()]
 
 
+@pytest.mark.any_tier
 def test_starting_twice_is_an_error() -> None:
     with Collector(tier=TIER) as collector:
         assert collector.healthy
@@ -141,6 +142,7 @@ def test_destructions_alone() -> None:
     assert {e.type for e in collector.events()} <= {"netns_destroy", "collector_stop"}
 
 
+@pytest.mark.any_tier
 def test_what_a_reader_leaves_of_a_batch_is_kept() -> None:
     with Collector(tier=TIER, types=["netns_enter_failed"]) as collector:
         for _ in range(5):
@@ -152,6 +154,7 @@ def test_what_a_reader_leaves_of_a_batch_is_kept() -> None:
     assert rest[-1].type == "collector_stop"
 
 
+@pytest.mark.any_tier
 def test_the_first_event_after_the_time_was_set_has_the_new_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing happens in between, so nothing had the collector look at the clock."""
     set_by = [0]

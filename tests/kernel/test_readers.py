@@ -13,6 +13,8 @@ from cni_collector.kernel import ring
 from ..support.actors import a_netns, act, storm
 from ..support.watch import EMULATED, TIER
 
+pytestmark = pytest.mark.any_tier
+
 PAIRS = 1009
 
 
@@ -22,6 +24,7 @@ def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> A
     return request.param
 
 
+@pytest.mark.alone  # a storm of another test would fill the ring
 def test_a_storm_through_a_ring_that_wraps_many_times(reader: Any) -> None:
     """Storms of which two just fit, each read before the next: every record arrives once and in order.
 

@@ -7,6 +7,8 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
+
 from cni_collector import NetnsCreate, NetnsDestroy, NetnsFound
 
 from ..support.actors import CLONE_FS, CLONE_NEWNET, Puppet, a_netns, bind_mount, cookie, unmount, unshare
@@ -111,6 +113,7 @@ def test_what_goes_on_inside_while_starting_finds_nothing_twice() -> None:
         inside.end()
 
 
+@pytest.mark.any_tier
 def test_list(tmp_path: Path) -> None:
     mount = tmp_path / "named"
     with a_netns() as (holder, a):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 
+import pytest
+
 from ..support.actors import CLONE_NEWNET, Puppet, a_netns, act, cookie, setns, unshare
 from ..support.watch import Scene, Watch
 
@@ -128,6 +130,7 @@ def _run_and_exec(play: object) -> int:
     return child.pid
 
 
+@pytest.mark.any_tier
 def test_act_reports_what_the_child_returned() -> None:
     """Guards the guard: a puppet that fails must fail the test."""
     assert act(lambda: 42)[1] == 42

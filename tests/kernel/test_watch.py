@@ -21,6 +21,7 @@ from ..support.reachable import prefix
 from ..support.watch import Scene, Watch, watching
 
 
+@pytest.mark.any_tier
 def test_a_closed_stdout_ends_it_quietly() -> None:
     command = [sys.executable, "-m", "cni_collector", "watch", "-o", "json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -41,6 +42,7 @@ def test_a_blocked_stdout_loses_nothing_uncounted(tmp_path: Path) -> None:
     assert not outcome.wrong
 
 
+@pytest.mark.any_tier
 def test_lines_come_within_50_ms() -> None:
     """Of 51 single events the median; not a timed test of the machine, whose worst case is anybody's."""
     with watching("--type", "netns_create") as watch:
@@ -55,6 +57,7 @@ def test_lines_come_within_50_ms() -> None:
         watch.stop()
 
 
+@pytest.mark.any_tier
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_it_in_order(number: int) -> None:
     with watching() as watch:
@@ -62,6 +65,7 @@ def test_signals_end_it_in_order(number: int) -> None:
         assert isinstance(watch.ended(), CollectorStop)
 
 
+@pytest.mark.any_tier
 def test_duration_and_count() -> None:
     with watching("--duration", "0.2") as watch:
         watch.ended()
@@ -72,6 +76,7 @@ def test_duration_and_count() -> None:
         assert sum(event.netns is not None or event.pid is not None for event in watch.events[1:-1]) == 3
 
 
+@pytest.mark.any_tier
 def test_tracefs_is_mounted_where_it_is_missing() -> None:
     """In a mount namespace of its own, so that the machine keeps its mounts."""
     script = (
@@ -128,6 +133,7 @@ def a_named_netns(watch: Watch) -> int:
     return told.netns.cookie
 
 
+@pytest.mark.any_tier
 def test_root_without_the_right_to_become_another_still_gives_its_capabilities_up() -> None:
     kept = "-all,+bpf,+perfmon,+sys_admin"
     command = ["setpriv", f"--bounding-set={kept}", sys.executable, "-m", "cni_collector", "watch", "-o", "json"]
@@ -144,6 +150,7 @@ def test_root_without_the_right_to_become_another_still_gives_its_capabilities_u
     assert refused.stderr == "cni-collector: cannot go on as user daemon: Operation not permitted\n"
 
 
+@pytest.mark.any_tier
 def test_a_user_that_does_not_exist() -> None:
     command = [sys.executable, "-m", "cni_collector", "watch", "--user", "no-such-user"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -158,6 +165,7 @@ def _hidden(place: Path, owner: str) -> list[str]:
     return ["unshare", "-m", "sh", "-c", f'{hide} && {copy} && PYTHONPATH={place}/p exec "$@"', "sh"]
 
 
+@pytest.mark.any_tier
 def test_a_user_that_cannot_read_the_package_is_refused(tmp_path: Path) -> None:
     """Python would fail to import what it needs later."""
     command = [*_hidden(tmp_path, "0"), sys.executable, "-m", "cni_collector", "watch", "--user", "daemon"]
@@ -166,6 +174,7 @@ def test_a_user_that_cannot_read_the_package_is_refused(tmp_path: Path) -> None:
     assert "install the package where that user may read it" in done.stderr
 
 
+@pytest.mark.any_tier
 @pytest.mark.parametrize(("owner", "kept"), [("0", False), ("1", True)])
 def test_a_package_in_somebodys_home(tmp_path: Path, owner: str, kept: bool) -> None:
     """In root's, it stays root's process; in another's, that needs its capabilities to read there."""
@@ -176,6 +185,7 @@ def test_a_package_in_somebodys_home(tmp_path: Path, owner: str, kept: bool) -> 
         watch.stop()
 
 
+@pytest.mark.any_tier
 def test_without_privilege_one_clear_sentence() -> None:
     """The interpreter starts as root, since an ordinary user may not be able to reach it."""
     script = (

@@ -1,4 +1,4 @@
-"""What a machine of the suite runs: whether this kernel offers a tier, and if so all of tests/kernel in it.
+"""What a machine of the suite runs: whether this kernel offers a tier, and if so tests/kernel in it.
 
 In place of a tier, `lockdown` tests what is said on a machine that is locked down.
 """
@@ -13,6 +13,8 @@ import sys
 from cni_collector import Collector, CollectorError, CollectorStart
 
 LOCKDOWN = "lockdown"
+TIER_FOR_ALL = "tracepoint"
+"""In which all tests are run, as every machine offers it; in others those that are not marked `any_tier`."""
 
 
 def _offer(tier: str) -> dict[str, object]:
@@ -36,7 +38,8 @@ def main(tier: str) -> None:
     if not offer["refusal"]:
         os.environ |= {"CNI_TEST_TIER": tier, "CNI_TEST_EMULATED": "1"}
         pytest = ["-m", "pytest", "-p", "no:cacheprovider", "--timeout", "600", "--durations", "10", "-q", tests]
-        os.execv(sys.executable, [sys.executable, *pytest])
+        chosen = [] if tier in (TIER_FOR_ALL, LOCKDOWN) else ["-m", "not any_tier"]
+        os.execv(sys.executable, [sys.executable, *pytest, *chosen])
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def limits(home: Path, tracked: int, plugins: int, cgroups: int) -> Outcome:
         plugins: how many CNI calls.
         cgroups: how many cgroups whose path was sent.
     """
-    sizes = (f"tracked={tracked}", f"plugins={plugins}", f"told={cgroups}")
+    sizes = (f"tracked={tracked}", f"cni_calls={plugins}", f"sent_cgroups={cgroups}")
     with contextlib.ExitStack() as stack:
         witness = stack.enter_context(Watch(*LARGE, home=home, name="witness"))
         older = stack.enter_context(Puppet(lambda self: _hold(self, tracked // 2)))
