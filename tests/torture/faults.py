@@ -11,6 +11,7 @@ from ..support.outcome import Outcome
 from . import disk, memory
 from .clock import clock
 from .descriptors import descriptors
+from .hostile import hostile
 from .killed import killed
 from .limits import limits
 from .many import many
@@ -20,7 +21,6 @@ from .soak import soak
 from .starved import starved
 from .stopped import stopped
 from .threads import threads
-from .users import users
 
 STORM: Final = Amount(pairs=40_009, refusals=7_919, births=503, calls=211, denials=401)
 """Of each of two processes: more than twice what the ring has room for."""
@@ -77,6 +77,6 @@ FAULTS: Final = {
     "pids": Fault("used again at once, and used up", lambda home, _o, _s: pids(home, 1009, 5)),
     "threads": Fault("1,000 in one namespace at once", lambda home, _o, _s: threads(home, 1000)),
     "killed": Fault("by SIGKILL, at any moment", lambda home, options, _s: killed(home, options.kills)),
-    "users": Fault("ordinary ones, who lie", lambda home, _o, _s: users(home, 5)),
+    "hostile": Fault("unprivileged users who forge names and environments", lambda home, _o, _s: hostile(home, 5)),
     "soak": Fault("mixed work for ten minutes", lambda home, options, say: soak(home, options.soak, True, say)),
 }

@@ -12,6 +12,7 @@ from ..support.loads import Amount
 from ..support.outcome import Outcome, table
 from . import disk, memory
 from .descriptors import descriptors
+from .hostile import hostile
 from .killed import killed
 from .limits import limits
 from .many import many
@@ -21,7 +22,6 @@ from .soak import soak
 from .starved import starved
 from .stopped import stopped
 from .threads import threads
-from .users import users
 
 STORM = Amount(pairs=6007, refusals=1009, births=53, calls=23, denials=53)
 """Of each of two processes: more than a ring of 1 MB has room for."""
@@ -46,7 +46,7 @@ FAULTS: dict[str, Callable[[Path], Outcome]] = {
     "pids": lambda home: pids(home, 41, 1),
     "threads": lambda home: threads(home, 307),
     "killed": lambda home: killed(home, 3),
-    "users": lambda home: users(home, 1),
+    "hostile": lambda home: hostile(home, 1),
     "soak": lambda home: soak(home, 5, False, print),
 }
 

@@ -77,7 +77,7 @@ _PR_SET_NAME: Final = 15
 _libc = ctypes.PyDLL(None, use_errno=True)
 
 
-def users(home: Path, repeats: int) -> Outcome:
+def hostile(home: Path, repeats: int) -> Outcome:
     """Everything that they try, so many times; beside a pod that must stay what it is."""
     outcome = Outcome()
     named = home / "victim"
