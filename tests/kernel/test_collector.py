@@ -26,6 +26,7 @@ from cni_collector import (
 )
 from cni_collector.stream import decoder
 
+from ..support import actors
 from ..support.actors import CLONE_NEWNET, a_life, refused, setns, unshare
 from ..support.watch import EMULATED, PATIENCE, TIER
 
@@ -206,9 +207,11 @@ def test_stop_by_a_signal_while_stop_detaches_writes_to_nobody_elses_descriptor(
     collector.start()
     session = collector._session
     assert session
-    detach, foreign = session._hooks.detach, []
+    detach = session._hooks.detach
+    foreign: list[int] = []
 
     def interrupted() -> None:
+        session._hooks.detach = detach  # type: ignore[method-assign]
         detach()
         collector.stop()  # as a signal handler does
         foreign.extend(os.memfd_create("foreign") for _ in range(64))
@@ -228,8 +231,10 @@ def test_stop_by_a_signal_while_stop_detaches_writes_to_nobody_elses_descriptor(
 @pytest.mark.parametrize("milliseconds", [1, 3, 10, 30, 100])
 def test_stop_by_signals_at_any_time_of_start_and_stop(milliseconds: int) -> None:
     collector = Collector(tier=TIER, types=["netns_create"])
-    with _alarmed(lambda *_: collector.stop(), milliseconds / 1000, 0.001):
+    # Not more often: bpf_check() ends with EAGAIN where a signal is pending, and libbpf tries five times.
+    with _alarmed(lambda *_: collector.stop(), milliseconds / 1000, 0):
         collector.start()
+    with _alarmed(lambda *_: collector.stop(), milliseconds / 10000, 0.0001):
         collector.stop()
     told = [event.type for event in collector.events()]
     assert (told[0], told[-1]) == ("collector_start", "collector_stop")
@@ -247,7 +252,7 @@ def test_a_storm_of_signals_whose_handler_raises_loses_nothing() -> None:
 
     def handler(_signal: int, frame: types.FrameType | None) -> None:
         nonlocal raised
-        if frame and frame.f_code.co_filename != __file__:
+        if frame and frame.f_code.co_filename not in (__file__, actors.__file__):
             raised += 1
             raise InterruptionError
 
@@ -259,16 +264,19 @@ def test_a_storm_of_signals_whose_handler_raises_loses_nothing() -> None:
         deadline = time.monotonic() + 2
         while time.monotonic() < deadline:
             for _ in range(20):
-                attempts += refused(lambda: setns(-1, CLONE_NEWNET))
-            with contextlib.suppress(InterruptionError):
+                assert refused(lambda: setns(-1, CLONE_NEWNET))
+                attempts += 1
+            try:
                 for event in collector.events():
                     seen.append(event)
                     if len(seen) > attempts:
                         break
+            except InterruptionError:
+                pass
     assert collector.healthy
     collector.stop()
     seen.extend(collector.events())
-    assert raised > 50
+    assert raised > 9
     assert sum(event.tid == here for event in seen) == attempts
     assert isinstance(seen[-1], CollectorStop)
     assert collector._session
