@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 import os
+import signal
 import threading
 import time
 import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,7 @@ from cni_collector import (
 )
 from cni_collector.stream import decoder
 
+from ..support import actors
 from ..support.actors import CLONE_NEWNET, a_life, refused, setns, unshare
 from ..support.watch import EMULATED, PATIENCE, TIER
 
@@ -186,3 +190,97 @@ def _until_it_waits(tid: int) -> None:
     deadline = time.monotonic() + PATIENCE
     while "poll" not in Path(f"/proc/self/task/{tid}/wchan").read_text(encoding="ascii"):
         assert time.monotonic() < deadline
+
+
+@contextlib.contextmanager
+def _alarmed(handler: Callable[[int, types.FrameType | None], object], delay: float, interval: float) -> Iterator[None]:
+    """Signals that come while this thread is at something."""
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, delay, interval)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_stop_by_a_signal_while_stop_detaches_writes_to_nobody_elses_descriptor() -> None:
+    """The descriptors that the nested stop would close are somebody else's at once."""
+    collector = Collector(tier=TIER)
+    collector.start()
+    session = collector._session
+    assert session
+    detach = session._hooks.detach
+    foreign: list[int] = []
+
+    def interrupted() -> None:
+        session._hooks.detach = detach  # type: ignore[method-assign]
+        detach()
+        collector.stop()  # as a signal handler does
+        foreign.extend(os.memfd_create("foreign") for _ in range(64))
+
+    session._hooks.detach = interrupted  # type: ignore[method-assign]
+    try:
+        collector.stop()
+        assert {os.fstat(fd).st_size for fd in foreign} == {0}
+    finally:
+        for fd in foreign:
+            os.close(fd)
+    assert session.closed
+    told = [event.type for event in collector.events()]
+    assert (told[0], told[-1]) == ("collector_start", "collector_stop")
+
+
+@pytest.mark.parametrize("milliseconds", [1, 3, 10, 30, 100])
+def test_stop_by_signals_at_any_time_of_start_and_stop(milliseconds: int) -> None:
+    collector = Collector(tier=TIER, types=["netns_create"])
+    # Not more often: bpf_check() ends with EAGAIN where a signal is pending, and libbpf tries five times.
+    with _alarmed(lambda *_: collector.stop(), milliseconds / 1000, 0):
+        collector.start()
+    with _alarmed(lambda *_: collector.stop(), milliseconds / 10000, 0.0001):
+        collector.stop()
+    told = [event.type for event in collector.events()]
+    assert (told[0], told[-1]) == ("collector_start", "collector_stop")
+    assert collector._session
+    assert collector._session.closed
+
+
+class InterruptionError(Exception):
+    """What a signal handler raises."""
+
+
+def test_a_storm_of_signals_whose_handler_raises_loses_nothing() -> None:
+    """It raises where the collector's own code is interrupted, so that no event is lost between that and this test."""
+    here, raised = threading.get_native_id(), 0
+
+    def handler(_signal: int, frame: types.FrameType | None) -> None:
+        nonlocal raised
+        if frame and frame.f_code.co_filename not in (__file__, actors.__file__):
+            raised += 1
+            raise InterruptionError
+
+    collector = Collector(tier=TIER, types=["netns_enter_failed"], coalesce=0)
+    collector.start()
+    seen: list[Event] = []
+    attempts = 0
+    with _alarmed(handler, 0.001, 0.001):
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            for _ in range(20):
+                assert refused(lambda: setns(-1, CLONE_NEWNET))
+                attempts += 1
+            try:
+                for event in collector.events():
+                    seen.append(event)
+                    if len(seen) > attempts:
+                        break
+            except InterruptionError:
+                pass
+    assert collector.healthy
+    collector.stop()
+    seen.extend(collector.events())
+    assert raised > 9
+    assert sum(event.tid == here for event in seen) == attempts
+    assert isinstance(seen[-1], CollectorStop)
+    assert collector._session
+    assert collector._session.closed

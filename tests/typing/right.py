@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 from collections.abc import Iterator
 from typing import assert_type
@@ -104,6 +105,8 @@ async def on_an_event_loop() -> None:
             task = group.create_task(anext(stream))
         assert_type(event, Event)
         assert_type(task.result(), Event)
+        async with contextlib.aclosing(aiter(collector.events())) as closing:
+            assert_type(await anext(closing), Event)
 
 
 def in_batches(types: list[str], more: tuple[type[Event], ...]) -> None:

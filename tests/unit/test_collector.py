@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
 import itertools
 import mmap
 import random
+import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from cni_collector import Collector
+from cni_collector import collector as module
 from cni_collector.collector import RING_BYTES
 from cni_collector.errors import ClosedError, CollectorError, LayoutError, UnsupportedError
 from cni_collector.events import (
@@ -264,6 +269,168 @@ def test_stop_by_a_signal_in_the_middle_of_a_stop_changes_nothing(session: FakeS
     session.script.extend([[ONE], interrupted, [THREE]])
     collector.stop()
     assert list(collector.events()) == [START, ONE, TWO, THREE, stop_event(3)]
+
+
+def test_stop_by_a_signal_while_stop_detaches_leaves_the_end_to_it(session: FakeSession, collector: Collector) -> None:
+    def interrupted() -> None:
+        collector.stop()
+        assert not session.closed, "the interrupted one goes on with its descriptors"
+
+    collector.start()
+    session.detaching = interrupted
+    collector.stop()
+    assert (session.detached, session.closed) == (1, True)
+    assert list(collector.events()) == [START, stop_event(0)]
+
+
+def test_stop_by_a_signal_during_the_start_takes_effect_when_that_ends(
+    session: FakeSession, collector: Collector
+) -> None:
+    session.attaching = collector.stop
+    collector.start()
+    assert not collector.healthy
+    assert session.closed
+    assert list(collector.events()) == [START, stop_event(0)]
+
+
+def test_stop_by_a_signal_during_a_start_that_fails_has_nothing_to_stop(
+    session: FakeSession, collector: Collector
+) -> None:
+    session.attaching, session.start_error = collector.stop, UnsupportedError("no kernel")
+    with pytest.raises(UnsupportedError):
+        collector.start()
+    session.attaching, session.start_error = lambda: None, None
+    collector.start()
+    assert collector.healthy
+
+
+class InterruptionError(Exception):
+    """What a signal handler raises."""
+
+
+def raised(*_: object) -> list[Event]:
+    raise InterruptionError
+
+
+def test_an_exception_of_a_signal_handler_in_a_reading_ends_the_loop_alone(
+    session: FakeSession, collector: Collector
+) -> None:
+    collector.start()
+    session.script.extend([[ONE], raised, [TWO]])
+    events = iter(collector.events())
+    assert [next(events), next(events)] == [START, ONE]
+    with pytest.raises(InterruptionError):
+        next(events)
+    assert collector.healthy
+    assert next(collector.batches()) == [TWO]
+
+
+def test_an_exception_of_a_signal_handler_in_stop_leaves_the_rest_to_the_next(
+    session: FakeSession, collector: Collector
+) -> None:
+    collector.start()
+    session.script.extend([[ONE], raised, [TWO]])
+    session.detaching = raised
+    for _ in range(2):
+        with pytest.raises(InterruptionError):
+            collector.stop()
+        session.detaching = lambda: None
+    assert not session.closed
+    collector.stop()
+    assert session.closed
+    assert list(collector.events()) == [START, ONE, TWO, stop_event(2)]
+
+
+def test_a_start_that_is_interrupted_may_be_tried_again(session: FakeSession, collector: Collector) -> None:
+    session.attaching = raised
+    with pytest.raises(InterruptionError):
+        collector.start()
+    session.attaching = lambda: None
+    collector.start()
+    assert next(collector.batches()) == [START]
+
+
+class Interruption:
+    """Raises at one of the places where Python runs signal handlers: a function's entry, the return of one in C."""
+
+    def __init__(self, place: int) -> None:
+        self.left = place
+
+    def __call__(self, frame: types.FrameType, what: str, _: object) -> None:
+        caller = frame.f_back
+        ours = frame.f_code.co_filename == module.__file__
+        entered = what == "call" and (ours or (caller and caller.f_code.co_filename == module.__file__))
+        if entered or (what == "c_return" and ours):
+            self.left -= 1
+            if self.left < 0:
+                sys.setprofile(None)
+                raise InterruptionError
+
+
+def interrupted(place: int, life: Callable[[], None]) -> bool:
+    """Whether it had so many places."""
+    before = sys.getprofile()
+    sys.setprofile(Interruption(place))
+    try:
+        life()
+    except InterruptionError:
+        return True
+    finally:
+        sys.setprofile(before)
+    return False
+
+
+@pytest.mark.parametrize("kind", ["events", "batches"])
+def test_wherever_an_exception_of_a_signal_handler_comes_nothing_is_lost_and_stop_works(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    for place in itertools.count():
+        fake = FakeSession()
+        monkeypatch.setattr(module, "Session", fake.start)
+        collector = Collector("under test", coalesce=0)
+        collector.start()
+        fake.script.append([ONE, TWO])
+        reported: list[Event] = []
+        seen: list[Event] = []
+
+        def wait(fake: FakeSession = fake, reported: list[Event] = reported) -> None:
+            fake.report(THREE)
+            reported.append(THREE)
+
+        monkeypatch.setattr(fake, "wait", wait)
+
+        # Kept until after: what is raised while a generator is thrown away reaches nobody.
+        first, second, last = iter(collector.events()), iter(collector.events()), iter(collector.events())
+        batches = collector.batches()
+
+        def life(
+            collector: Collector = collector,
+            seen: list[Event] = seen,
+            first: Iterator[Event] = first,
+            second: Iterator[list[Event]] = batches if kind == "batches" else ([event] for event in second),
+            last: Iterator[Event] = last,
+        ) -> None:
+            for event in first:
+                seen.append(event)
+                if event is ONE:
+                    break
+            for batch in second:
+                seen.extend(batch)
+                if THREE in batch:
+                    break
+            collector.stop()
+            seen.extend(last)
+
+        more = interrupted(place, life)
+        collector.stop()
+        assert fake.closed, place
+        seen.extend(collector.events())
+        assert seen == [START, ONE, TWO, *reported, stop_event(2 + len(reported))], place
+        fake.dispose()
+        if not more:
+            assert reported
+            assert place > 50
+            return
 
 
 def test_a_reader_sleeps_until_there_is_something(session: FakeSession, collector: Collector) -> None:
@@ -752,6 +919,59 @@ def test_stop_waits_for_a_start_and_for_another_stop(session: FakeSession, colle
         thread.join(SOON)
     assert session.closed
     assert list(collector.events()) == [START, stop_event(0)]
+
+
+def test_async_with_needs_no_thread_of_the_event_loops(session: FakeSession) -> None:
+    """The only one reads, until the stop that would have to wait for it."""
+
+    async def scenario() -> list[Event]:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+        async with Collector("under test", coalesce=0) as collector:
+            reading = loop.run_in_executor(None, lambda: list(collector.events()))
+            await until(session.waited.is_set)
+        return await reading
+
+    stuck = threading.Timer(SOON, session.report, [ONE])
+    stuck.start()
+    try:
+        assert asyncio.run(asyncio.wait_for(scenario(), SOON)) == [START, stop_event(0)]
+    finally:
+        stuck.cancel()
+
+
+def test_an_async_loop_that_is_closed_leaves_the_rest_to_the_next(session: FakeSession, collector: Collector) -> None:
+    async def scenario() -> list[Event]:
+        seen = []
+        async with contextlib.aclosing(aiter(collector.events())) as stream:
+            async for event in stream:
+                seen.append(event)
+                if event is ONE:
+                    break
+        await stream.aclose()
+        assert [event async for event in stream] == []
+        seen.append(await anext(second := aiter(collector.events())))
+        await stream.aclose()
+        return [*seen, await anext(second)]
+
+    collector.start()
+    session.script.extend([[ONE, TWO], [THREE]])
+    assert asyncio.run(scenario()) == [START, ONE, TWO, THREE]
+
+
+def test_an_async_loop_that_waits_is_not_closed_from_another_task(session: FakeSession, collector: Collector) -> None:
+    async def scenario() -> list[Event]:
+        stream = aiter(collector.events())
+        seen = [await anext(stream)]
+        waiting = asyncio.ensure_future(anext(stream))
+        await until(session.waited.is_set)
+        with pytest.raises(RuntimeError, match="another task waits"):
+            await stream.aclose()
+        session.report(ONE)
+        return [*seen, await waiting]
+
+    collector.start()
+    assert asyncio.run(scenario()) == [START, ONE]
 
 
 def test_async_with_raises_what_start_raises(session: FakeSession) -> None:
