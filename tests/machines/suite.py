@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from . import kernels, roots
 from .cache import CHECKOUT, folder, say
 from .in_guest import LOCKDOWN
 
-SIDE_BY_SIDE: Final = 2
+SIDE_BY_SIDE: Final = (os.cpu_count() or 1) + 1
+"""Machines: each waits for a quarter of the time."""
 CPUS: Final = 1
 """With two, which take turns (see machine.py), all takes a quarter longer."""
 TIMEOUT: Final = 1500
@@ -74,7 +76,7 @@ def runs(wanted: Iterable[str]) -> list[Run]:
 
 
 def run_all(wanted: Iterable[str]) -> bool:
-    """Runs everything, two machines side by side, and tells how each run ended; also in the table."""
+    """Runs everything, some machines side by side, and tells how each run ended; also in the table."""
     todo = runs(wanted)
     for version, flavour in dict.fromkeys((run.version, run.flavour) for run in todo):
         roots.root(kernels.kernel(version, flavour).arch)
