@@ -12,7 +12,7 @@ CLANG ?= clang-14
 LLVM_OBJCOPY ?= llvm-objcopy-14
 CLANG_FORMAT ?= clang-format-14
 
-AS_ROOT := $(addprefix tests/,kernel runtimes destinations torture docs deploy)
+AS_ROOT := $(addprefix tests/,kernel runtimes destinations torture docs deploy typing)
 CPUS = $(shell nproc)
 # Tests wait more than they work: one more at a time than there are CPUs.
 WORKERS ?= $(shell echo $$(($(CPUS) + 1)))
@@ -39,7 +39,7 @@ show: $(VENV)/.dev packages-test ## run three nodes that send to NATS, OTLP and 
 	$(SUDO) $(BIN)/python -m tests.destinations
 
 test-unit: $(VENV)/.dev ## run the tests that need neither root nor BPF
-	$(BIN)/python -m pytest -n $(CPUS) tests/unit tests/fuzz tests/typing
+	$(BIN)/python -m pytest -n $(CPUS) tests/unit tests/fuzz
 
 fuzz: $(VENV)/.dev ## feed the parsers millions of inputs, guided by coverage
 	$(BIN)/python -m tests.fuzz

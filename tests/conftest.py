@@ -27,7 +27,8 @@ GROUPS: Final = {
 APART: Final = ("tests/torture", "tests/fuzz")
 """Directories of which each test is a group."""
 LONGEST: Final = (
-    *("containerd", "podman", "tests/destinations/test_nats.py", "tests/kernel/test_watch.py"),
+    *("containerd", "podman", "tests/kernel/test_threads.py", "tests/destinations/test_nats.py"),
+    "tests/kernel/test_watch.py",
     *("tests/kernel/test_collector.py", "tests/destinations/test_otlp.py", "tests/destinations/test_file.py"),
     *("tests/kernel/test_snapshot.py", "tests/docs/test_examples.py", "tests/destinations/test_prometheus.py"),
     *APART,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from ..support.watch import EMULATED, PATIENCE, TIER
 
 AT_ONCE = """
@@ -32,22 +34,23 @@ def eight_at_once(work):
 
 def run(work: str) -> None:
     """Runs it in a process of its own, since what is wrong ends the process."""
-    done = subprocess.run([sys.executable, "-c", AT_ONCE + work], capture_output=True, text=True, timeout=3 * PATIENCE)
+    done = subprocess.run([sys.executable, "-c", AT_ONCE + work], capture_output=True, text=True, timeout=15 * PATIENCE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_eight_threads_open_the_object_at_once_fifty_times() -> None:
+def test_eight_threads_open_the_object_at_once() -> None:
     """Opening prints much, so here threads are most often inside libbpf's print callback while others come and go."""
     run("for _ in range(50): eight_at_once(lambda: open_object([]).close())")
 
 
-def test_eight_collectors_start_at_once() -> None:
-    """Each is whole. A start takes 0.1 s of CPU, so this is not done as often."""
+@pytest.mark.timeout(600)
+def test_eight_collectors_start_at_once_fifty_times() -> None:
+    """Each is whole, and takes 0.1 s of CPU."""
     run(f"""
 def work():
     with Collector(tier={TIER!r}, types=["netns_create"]) as collector:
         pass
     told = [event.type for event in collector.events() if event.type != "netns_create"]
     assert told == ["collector_start", "collector_stop"], told
-for _ in range({1 if EMULATED else 2}): eight_at_once(work)
+for _ in range({1 if EMULATED else 50}): eight_at_once(work)
 """)
