@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.alone  # each of its nodes sees the whole machine, and has five seconds at its end to send what waits
 @pytest.mark.timeout(900)
 def test_every_destination_holds_every_event() -> None:
     command = [sys.executable, "-m", "tests.destinations", "--pods", "1", "--moves", "1000"]

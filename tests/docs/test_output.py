@@ -57,6 +57,7 @@ def _shown(page: str) -> list[list[str]]:
     return [lines for block in found if (lines := [line for line in block if re.match("TIME|[0-9]", line)])]
 
 
+@pytest.mark.alone  # a busy machine is slow to tear its namespace down
 def test_the_readme(tmp_path: Path) -> None:
     name, table = f"doc{secrets.token_hex(4)}", tmp_path / "table"
     call = {
