@@ -1,8 +1,9 @@
-"""What it costs to read a filled ring: as objects and as JSON lines, with both readers."""
+"""What it costs to read a filled ring: as objects and as JSON lines, and what other processors' barriers cost."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from unittest import mock
 import msgspec
 
 from cni_collector import Collector, Event, Netns, NetnsEnter
-from cni_collector.kernel.ring import LibbpfRing, MappedRing
+from cni_collector.kernel.ring import FENCE, Ring, membarrier
 from cni_collector.kernel.wire import SLOT
 from cni_collector.stream.session import CHUNK
 
@@ -24,13 +25,13 @@ PAIRS: Final = 15_000
 PATIENCE: Final = 30
 """Seconds that one reading may take."""
 
-_READERS: Final = {"mapped ring": MappedRing, "libbpf's reader": LibbpfRing}
+_READERS: Final = {"here": FENCE, "with barriers": membarrier}
 _FORMS: Final = {"objects": 0.7, "JSON lines": 1.0}
-"""With their targets, which are for the mapped ring."""
+"""With their targets, which are for this processor."""
 
 
 def rows(repeats: int) -> list[Row]:
-    """Measure both readers, attached at once: the same events fill both rings. Forms and order take turns."""
+    """Measure both ways, attached at once: the same events fill both rings. Forms and order take turns."""
     took: dict[tuple[str, str], list[float]] = {(form, reader): [] for form in _FORMS for reader in _READERS}
     with load() as busy, contextlib.ExitStack() as stack:
         filled = [(name, stack.enter_context(_Filled(name))) for name in _READERS]
@@ -45,7 +46,7 @@ def rows(repeats: int) -> list[Row]:
         ours(
             f"{form} from a filled ring, {reader}, CPU us/event",
             Figures(figures),
-            _FORMS[form] if reader == "mapped ring" else None,
+            _FORMS[form] if reader == "here" else None,
         )
         for (form, reader), figures in took.items()
     ]
@@ -74,7 +75,8 @@ class _Filled:
         self._encoder = msgspec.json.Encoder()
 
     def __enter__(self) -> _Filled:
-        with mock.patch("cni_collector.stream.session.reader", _READERS[self._reader]):
+        fenced = functools.partial(Ring, fence=_READERS[self._reader])
+        with mock.patch("cni_collector.stream.session.Ring", fenced):
             self._collector.start()
         self._batches: Iterator[list[Event]] = self._collector.batches()
         next(self._batches)

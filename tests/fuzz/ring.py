@@ -14,8 +14,8 @@ DISCARD: Final = 1 << 30
 _PAGE: Final = mmap.PAGESIZE
 
 
-class Ring:
-    """Stands in for a map of type BPF_MAP_TYPE_RINGBUF, for `MappedRing`: all of it lies before the first wrap."""
+class FakeRing:
+    """Stands in for a map of type BPF_MAP_TYPE_RINGBUF, for the reader: all of it lies before the first wrap."""
 
     def __init__(self) -> None:
         self.max_entries = SIZE

@@ -16,7 +16,7 @@ from cni_collector.events import CniCall, CniEnd, CniStart, Event, Netns, Pod
 from cni_collector.identity import cni, cni_cache, mounts
 from cni_collector.identity.cgroups import identify
 from cni_collector.identity.namespaces import Namespaces
-from cni_collector.kernel.ring import MappedRing
+from cni_collector.kernel.ring import Ring, membarrier
 from cni_collector.kernel.wire import CGROUP, CNI_END, CNI_START, TYPES
 from cni_collector.sources.lines import Lines
 from cni_collector.stream import snapshot
@@ -27,7 +27,7 @@ from ..unit.records import BOOT
 from . import mutators, seeds
 from .mutators import Mutator
 from .properties import are_ids, came_of_a_record, can_be_written, is_named
-from .ring import BUSY, DISCARD, HEADER, Ring
+from .ring import BUSY, DISCARD, HEADER, FakeRing
 
 
 class Target(NamedTuple):
@@ -60,8 +60,9 @@ def records(content: bytes) -> None:
         events: list[Event] = []
         ring = _ring()
         ring.fill(content)
-        with contextlib.closing(MappedRing(ring, other.decode, other.decode_run)) as reader:  # type: ignore[arg-type]
-            limit, more = 1 + len(content) // 8 % 16, True
+        limit, more = 1 + len(content) // 8 % 16, True
+        fence = membarrier if limit % 2 else None
+        with contextlib.closing(Ring(ring, other.decode, other.decode_run, fence)) as reader:  # type: ignore[arg-type]
             try:
                 while more:
                     batch, more = reader.read(limit)
@@ -149,8 +150,8 @@ def _environment(pid: int, _started: int) -> list[bytes] | None:
 
 
 @functools.cache
-def _ring() -> Ring:
-    return Ring()
+def _ring() -> FakeRing:
+    return FakeRing()
 
 
 # What others say.

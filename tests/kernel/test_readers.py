@@ -1,9 +1,9 @@
-"""Both readers on the real ring: the same records, in the same order, in chunks, across its end."""
+"""The reader on the real ring: the same records, in order, in chunks, across its end; with barriers and without."""
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import Any
 
 import pytest
 
@@ -18,14 +18,14 @@ pytestmark = pytest.mark.any_tier
 PAIRS = 1009
 
 
-@pytest.fixture(params=[ring.MappedRing, ring.LibbpfRing])
-def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("cni_collector.stream.session.reader", request.param)
-    return request.param
+@pytest.fixture(params=[ring.FENCE, ring.membarrier], ids=["this processor", "barriers"], autouse=True)
+def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    fenced = functools.partial(ring.Ring, fence=request.param)
+    monkeypatch.setattr("cni_collector.stream.session.Ring", fenced)
 
 
 @pytest.mark.alone  # a storm of another test would fill the ring
-def test_a_storm_through_a_ring_that_wraps_many_times(reader: Any) -> None:
+def test_a_storm_through_a_ring_that_wraps_many_times() -> None:
     """Storms of which two just fit, each read before the next: every record arrives once and in order.
 
     The other half of the ring is for others, of whose refusals there would be too many.
@@ -49,7 +49,7 @@ def test_a_storm_through_a_ring_that_wraps_many_times(reader: Any) -> None:
     assert collector.stats.lost == 0
 
 
-def test_chunks(reader: Any) -> None:
+def test_chunks() -> None:
     """No batch is larger than a chunk, and none is empty."""
     with a_netns() as (holder, _), Collector(tier=TIER) as collector:
         fd = os.open(f"/proc/{holder.pid}/ns/net", os.O_RDONLY)

@@ -15,8 +15,6 @@ from typing import Any, Final
 
 from ..errors import UnsupportedError
 
-SAMPLE: Final = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-
 _pointer, _text, _int, _size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t
 _u32, _bool = ctypes.c_uint32, ctypes.c_bool
 _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {  # name: result, then arguments
@@ -47,9 +45,6 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {  # name: result, then argumen
     "bpf_map__set_initial_value": (_int, _pointer, _pointer, _size),
     "bpf_map_get_next_key": (_int, _int, _pointer, _pointer),
     "bpf_map_lookup_elem": (_int, _int, _pointer, _pointer),
-    "ring_buffer__new": (_pointer, _int, SAMPLE, _pointer, _pointer),
-    "ring_buffer__consume": (_int, _pointer),
-    "ring_buffer__free": (None, _pointer),
 }
 
 

@@ -1,7 +1,7 @@
 """Records out of the kernel's ring buffer, in batches.
 
-Two readers with one contract, `read(limit)`: the mapped ring, which is fast and right where the processor keeps
-loads and stores in order (x86-64), and libbpf's own, which has the barriers that other processors need.
+The ring is memory that the kernel fills from other CPUs. x86-64 keeps loads and stores in order; other processors need
+the barriers that kernel/bpf/ringbuf.c and libbpf have, and get them a batch at a time.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import mmap
 import os
 import platform
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
-from ..errors import CollectorError, LayoutError
+from ..errors import LayoutError, UnsupportedError
 from ..events import Event
-from .libbpf import SAMPLE, libbpf
 from .objects import Map
 from .wire import SLOT
 
@@ -34,26 +33,33 @@ def one_by_one(_slots: memoryview, _events: list[Event]) -> int:
 _BUSY: Final = 1 << 31  # BPF_RINGBUF_BUSY_BIT: reserved, not yet written
 _DISCARD: Final = 1 << 30  # BPF_RINGBUF_DISCARD_BIT
 _HEADER: Final = 8  # BPF_RINGBUF_HDR_SZ
+_MEMBARRIER: Final = {"x86_64": 324, "aarch64": 283}.get(platform.machine(), 283)
+"""The number of membarrier(2), which is 283 wherever the table of system calls is the general one."""
+_GLOBAL_EXPEDITED: Final = 1 << 1
 
 
-class Ring(Protocol):
-    """A reader of one ring buffer."""
+def membarrier() -> None:
+    """A barrier between all loads and stores before it and all after it, for this CPU.
 
-    def read(self, limit: int) -> tuple[list[Event], bool]:
-        """Takes at most `limit` records out of the ring, oldest first.
+    Of the commands of membarrier(2), MEMBARRIER_CMD_GLOBAL_EXPEDITED is the one that has it for the caller also where
+    the process has a single thread, and that waits for nobody (kernel/sched/membarrier.c).
 
-        Returns:
-            Their events, and whether the ring may hold more.
+    Raises:
+        UnsupportedError: the kernel or a seccomp filter refuses it.
+    """
+    if _libc.syscall(_MEMBARRIER, _GLOBAL_EXPEDITED, 0, 0):
+        raise UnsupportedError(
+            f"cannot read the ring buffer in order: membarrier(2) failed ({os.strerror(ctypes.get_errno())}); "
+            "allow it in the seccomp profile"
+        )
 
-        Raises:
-            LayoutError: the ring holds what no kernel writes.
-        """
 
-    def close(self) -> None:
-        """Gives the memory back. Safe to call twice."""
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+FENCE: Final = None if platform.machine() == "x86_64" else membarrier
+"""What `Ring` needs on this machine."""
 
 
-class MappedRing:
+class Ring:
     """Reads the ring from the memory that it shares with the kernel (kernel/bpf/ringbuf.c).
 
     The consumer's position is a page of its own, writable; then come the producer's and the records, which
@@ -63,9 +69,18 @@ class MappedRing:
         ring: the map, already loaded.
         decode: makes an event of a record, where it lies.
         decode_run: makes events of many at once; what it leaves, `decode` takes.
+        fence: what this processor needs between loads and stores; None where it keeps them in order.
+
+    Raises:
+        UnsupportedError: the process may not use membarrier(2).
     """
 
-    def __init__(self, ring: Map, decode: Decode, decode_run: DecodeRun = one_by_one) -> None:
+    def __init__(
+        self, ring: Map, decode: Decode, decode_run: DecodeRun = one_by_one, fence: Callable[[], None] | None = FENCE
+    ) -> None:
+        if fence:
+            fence()
+        self._fence = fence
         self._decode = decode
         self._decode_run = decode_run
         self._size = ring.max_entries
@@ -82,10 +97,20 @@ class MappedRing:
         self._views = (self._headers, self._records, self._producer, self._consumer, shared, consumer)
 
     def read(self, limit: int) -> tuple[list[Event], bool]:
+        """Takes at most `limit` records out of the ring, oldest first.
+
+        Returns:
+            Their events, and whether the ring may hold more.
+
+        Raises:
+            LayoutError: the ring holds what no kernel writes.
+        """
         decode, decode_run, slot = self._decode, self._decode_run, SLOT.size
         records, headers, mask = self._records, self._headers, self._size - 1
         events: list[Event] = []
         position, end = self._consumer[0], self._producer[0]
+        if self._fence and position < end:
+            end = self._written(position, end, limit, self._fence)
         while position < end and limit:
             start = position & mask
             slots = min(min(end - position, mask) // slot, limit)
@@ -105,63 +130,29 @@ class MappedRing:
                     events.append(event)
             position += (size + _HEADER + 7) & ~7
             limit -= 1
+        if self._fence:
+            self._fence()  # the kernel may write there once it sees the position: so all is read before
         self._consumer[0] = position  # last: whatever interrupts this loop, nothing is lost
         return events, not limit
 
+    def _written(self, position: int, end: int, limit: int, fence: Callable[[], None]) -> int:
+        """Where the first `limit` records end, or those before one that is busy: what may be read without a barrier."""
+        headers, mask = self._headers, self._size - 1
+        fence()  # between the producer's position and the headers before it
+        while position < end and limit:
+            header = headers[(position & mask) >> 2]
+            if header & _BUSY:
+                break
+            position += ((header & ~_DISCARD) + _HEADER + 7) & ~7
+            limit -= 1
+        fence()  # between the headers and what they say is written
+        return min(position, end)
+
     def close(self) -> None:
+        """Gives the memory back. Safe to call twice."""
         for view in self._views:
             view.release()
         for region in self._maps:
             # A read that was interrupted may have left a view in its traceback: then the memory goes with that.
             with contextlib.suppress(BufferError):
                 region.close()
-
-
-class LibbpfRing:
-    """Reads the ring by libbpf's `ring_buffer__consume`, a callback a record.
-
-    Args:
-        ring: the map, already loaded.
-        decode: makes an event of a record.
-        decode_run: not used, since records come one by one.
-    """
-
-    def __init__(self, ring: Map, decode: Decode, decode_run: DecodeRun = one_by_one) -> None:
-        self._decode = decode
-        self._events: list[Event] = []
-        self._limit = 0
-        self._error: BaseException | None = None
-        self._callback = SAMPLE(self._take)
-        self._handle: int | None = libbpf().ring_buffer__new(ring.fd, self._callback, None, None)
-        if not self._handle:
-            raise CollectorError(f"cannot map the ring buffer: {os.strerror(ctypes.get_errno())}")
-
-    def _take(self, _context: int, record: int, size: int) -> int:
-        try:
-            event = self._decode(ctypes.string_at(record, size), 0, size)
-            if event is not None:
-                self._events.append(event)
-        except BaseException as error:  # ctypes would print it and go on
-            self._error = error
-            return -1
-        self._limit -= 1
-        return 0 if self._limit else -1  # a negative result ends the reading, after this record
-
-    def read(self, limit: int) -> tuple[list[Event], bool]:
-        self._limit = limit
-        libbpf().ring_buffer__consume(self._handle)
-        error, self._error = self._error, None
-        if error:
-            raise error
-        events, self._events = self._events, []
-        return events, not self._limit
-
-    def close(self) -> None:
-        handle, self._handle = self._handle, None
-        if handle:
-            libbpf().ring_buffer__free(handle)
-
-
-def reader(ring: Map, decode: Decode, decode_run: DecodeRun = one_by_one) -> Ring:
-    """The reader that fits this machine's memory ordering."""
-    return (MappedRing if platform.machine() == "x86_64" else LibbpfRing)(ring, decode, decode_run)

@@ -35,7 +35,7 @@ from ..identity.namespaces import Namespaces
 from ..kernel import tiers
 from ..kernel.hooks import EventTypes
 from ..kernel.libbpf import give_back
-from ..kernel.ring import Ring, reader
+from ..kernel.ring import Ring
 from ..kernel.wire import CGROUP, LOST, STATE, STATE_EPOCH, STATE_READY, TYPES
 from ..version import VERSION
 from .decoder import Decoder
@@ -119,9 +119,7 @@ class Session:
             self._next_look = 0.0
             ring = loaded.map("ring")
             decoder = self._decoder
-            self._ring: Ring = opened.enter_context(
-                contextlib.closing(reader(ring, decoder.decode, decoder.decode_run))
-            )
+            self._ring = opened.enter_context(contextlib.closing(Ring(ring, decoder.decode, decoder.decode_run)))
             self._doorbell = os.eventfd(0, os.EFD_CLOEXEC)
             opened.callback(os.close, self._doorbell)
             self._epoll = opened.enter_context(select.epoll())
