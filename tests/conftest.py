@@ -19,7 +19,6 @@ from .support.shared import kept
 GROUPS: Final = {
     "tests/runtimes/test_driver.py": "containerd",
     "tests/runtimes/test_pods.py": "containerd",
-    "tests/destinations/test_show.py": "containerd",
     "tests/runtimes/test_podman.py": "podman",
     "tests/deploy": "podman",  # also because one image is built for all
 }

@@ -103,9 +103,21 @@ class Show:
     def collectors_restarted(self) -> None:
         """One collector after the other ends in order, while nothing of ours happens, and begins anew."""
         for node in self._nodes:
+            self._until_held(node)
             node.stop()
             node.start()
         self.quiet()
+
+    def _until_held(self, node: Node) -> None:
+        """Waits until every destination has what this node has told: at its end it has a few seconds for that."""
+        *_, ends = self._told(node)
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            for holder in self._holders:
+                holder.read()
+            if all(holder.held(node, ends) is not None for holder in self._holders):
+                return
+            time.sleep(0.2)
 
     def lines(self) -> tuple[list[list[str]], bool]:
         """The table by type, and whether everybody holds everything."""

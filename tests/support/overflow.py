@@ -79,13 +79,11 @@ def beside_a_witness(
             made = loads.run(amount)
         mark(victim, witness, patience=patience)
         witness.destroyed(*made.cookies)
-        several_marks(victim, witness, patience=patience)
-        ends = victim.marks.copy(), witness.marks.copy()  # what is marked next is not for the scales
         then(victim, witness)
-        victim.marks, witness.marks = ends
+        several_marks(victim, witness, patience=patience)
         stops = victim.stop(), witness.stop()
     outcome = weigh(victim, witness, made)
-    outcome.same("lost, in collector_stop", stops[0].lost, outcome.lost.total())
+    outcome.same("lost, in collector_stop", stops[0].lost, lost(victim.events).total())
     outcome.check(not stops[0].skipped, f"{stops[0].skipped} runs of programs were skipped")
     return outcome
 
@@ -112,7 +110,8 @@ def weigh(victim: Watch, witness: Watch, made: Done, unlike: frozenset[int] = fr
             and not (e.cause == "exit" and _who(e) in inside)
             and not (isinstance(e, NetnsDestroy) and e.netns and e.netns.cookie in dying)
         ]
-        outcome = Outcome(count(seen), count(victim.between(first, last)), lost(victim.events))
+        told = victim.between(first, last)
+        outcome = Outcome(count(seen), count(told), lost(told))
         outcome.balance()
         if not outcome.wrong:
             break

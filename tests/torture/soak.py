@@ -75,7 +75,7 @@ def soak(home: Path, seconds: float, pods: bool, say: Callable[[str], None]) -> 
         stop = watch.stop()
         witness.stop()
     outcome = weigh(watch, witness, made)
-    outcome.same("lost, in collector_stop", stop.lost, outcome.lost.total())
+    outcome.same("lost, in collector_stop", stop.lost, lost(watch.events).total())
     events = witness.between(0, -1)
     _once_each(outcome, events, made)
     if pods:

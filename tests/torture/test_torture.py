@@ -59,8 +59,8 @@ def home() -> Iterator[Path]:
         yield Path(directory)
 
 
-ALONE = ("pids", "namespaces", "metrics")
-"""Which take all pids of the machine, and as much memory as they find; and whose rings a storm of others fills."""
+ALONE = ("pids", "namespaces")
+"""Which take all pids of the machine, and as much memory as they find."""
 
 
 @pytest.mark.parametrize(
