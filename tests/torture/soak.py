@@ -19,7 +19,7 @@ from cni_collector import CniEnd, CniStart, Event, NetnsCreate, NetnsDestroy, Ne
 
 from ..support.actors import Puppet, a_netns
 from ..support.loads import Amount, Done, done, work
-from ..support.outcome import Counts, Outcome
+from ..support.outcome import Counts, Outcome, lost
 from ..support.overflow import weigh
 from ..support.watch import LARGE, Watch, mark, several_marks
 
