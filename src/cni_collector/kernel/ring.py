@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import mmap
 import os
 import platform
@@ -38,6 +39,11 @@ _MEMBARRIER: Final = {"x86_64": 324, "aarch64": 283}.get(platform.machine(), 283
 _GLOBAL_EXPEDITED: Final = 1 << 1
 
 
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
 def membarrier() -> None:
     """A barrier between all loads and stores before it and all after it, for this CPU.
 
@@ -47,14 +53,13 @@ def membarrier() -> None:
     Raises:
         UnsupportedError: the kernel or a seccomp filter refuses it.
     """
-    if _libc.syscall(_MEMBARRIER, _GLOBAL_EXPEDITED, 0, 0):
+    if _libc().syscall(_MEMBARRIER, _GLOBAL_EXPEDITED, 0, 0):
         raise UnsupportedError(
             f"cannot read the ring buffer in order: membarrier(2) failed ({os.strerror(ctypes.get_errno())}); "
             "allow it in the seccomp profile"
         )
 
 
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 FENCE: Final = None if platform.machine() == "x86_64" else membarrier
 """What `Ring` needs on this machine."""
 
