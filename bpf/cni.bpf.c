@@ -20,6 +20,7 @@
 #include "record.h"
 #include "kernel.h"
 #include "globals.h"
+#include "loop.h"
 #include "netns.h"
 #include "task.h"
 #include "facts.h"

@@ -22,6 +22,7 @@ struct environment {
 	bool cut; /* something that matters did not fit */
 	bool kept; /* the last variable matters */
 	bool tail; /* what follows is the rest of that variable */
+	__u8 padding[5]; /* 5.15 wants every byte written that a global function may read */
 };
 
 #define WORD(a, b, c, d) ((__u32)(a) | (__u32)(b) << 8 | (__u32)(c) << 16 | (__u32)(d) << 24)
@@ -151,12 +152,12 @@ __noinline int keep_next(struct environment *env)
 	return 0;
 }
 
-static long look_for_command(__u32 index, struct environment *env)
+STEP(look_for_command, struct environment *env)
 {
 	return look_further(env) != 0;
 }
 
-static long keep_variables(__u32 index, struct environment *env)
+STEP(keep_variables, struct environment *env)
 {
 	return keep_next(env) != 0;
 }
@@ -203,7 +204,8 @@ static __always_inline void cni_call_begin(__u32 pid, __u64 started, const char 
 	scratch->record.text[0] = 0;
 	used = bpf_probe_read_kernel_str(scratch->record.text, CNI_VARIABLE, path);
 	env->used = used > 0 ? used : 1;
-	bpf_loop(1 << 20, keep_variables, env, 0);
+	LOOP(keep_variables, env);
+	/* An environment may have more variables than the loop has steps: then what is left is missing. */
 	scratch->record.cut = env->cut || env->at < env->end;
 	scratch->record.length = env->used;
 	length = offsetof(struct cni_start_record, text) + env->used;
@@ -259,7 +261,7 @@ static __always_inline void process_exec(struct task_struct *task, const char *p
 
 	if (known && known->started == started && !known->unreadable)
 		return;
-	bpf_loop(1 << 20, look_for_command, &env, 0);
+	LOOP(look_for_command, &env); /* reads 64 MiB if it must; execve() takes 6 */
 	if (env.command == COMMAND_ABSENT)
 		return;
 	env.at = mm->env_start;

@@ -47,7 +47,9 @@ int cni_syscall(void *ctx)
 static __always_inline bool on_netns_workqueue(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct kthread *kthread = task->worker_private;
+	struct kthread *kthread = bpf_core_field_exists(task->worker_private)
+					  ? BPF_CORE_READ(task, worker_private)
+					  : BPF_CORE_READ((struct task_struct___516 *)task, set_child_tid);
 	struct worker *worker = BPF_CORE_READ(kthread, data);
 	char name[8] = {};
 

@@ -173,6 +173,11 @@ struct task_struct {
 	struct css_set *cgroups;
 };
 
+/* Before 5.17. */
+struct task_struct___516 {
+	void *set_child_tid; /* of a kernel thread: its struct kthread */
+};
+
 struct work_struct {
 	void *func;
 };

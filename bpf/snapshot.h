@@ -3,7 +3,7 @@
 #ifndef CNI_SNAPSHOT_H
 #define CNI_SNAPSHOT_H
 
-static long to_parent(__u32 index, const struct task_struct **task)
+STEP(to_parent, const struct task_struct **task)
 {
 	if (!BPF_CORE_READ(*task, pid))
 		return 1;
@@ -21,7 +21,7 @@ int cni_host(void *ctx)
 	const struct task_struct *task = (void *)bpf_get_current_task();
 	struct netns ns;
 
-	bpf_loop(1 << 20, to_parent, &task, 0);
+	LOOP(to_parent, &task);
 	if (BPF_CORE_READ(task, pid))
 		return 1;
 	host_net = BPF_CORE_READ(task, nsproxy, net_ns);
@@ -40,12 +40,14 @@ int cni_sweep(void *ctx)
 	return 0;
 }
 
+#define LISTS 16 /* walks of STEPS namespaces: a million in all */
+
 struct walk {
 	const struct list_head *at;
 	const struct list_head *head;
 };
 
-static long track_next(__u32 index, struct walk *walk)
+STEP(track_next, struct walk *walk)
 {
 	const struct net *net;
 	struct netns ns;
@@ -64,6 +66,19 @@ static long track_next(__u32 index, struct walk *walk)
 	return 0;
 }
 
+/* Goes on with the walk; whether there is more. */
+__noinline int track_more(struct walk *walk)
+{
+	struct walk at;
+
+	if (!walk)
+		return 0;
+	at = *walk;
+	LOOP(track_next, &at);
+	*walk = at;
+	return at.at && at.at != at.head;
+}
+
 /*
  * Every namespace there is, also one that no task is in: the kernel's own list. The host's is always its
  * first, so what stands before it is the head. Programs run under RCU, which is all that a reader of
@@ -79,7 +94,8 @@ static __always_inline void track_all(void)
 		.head = BPF_CORE_READ(host_net, list.prev),
 	};
 
-	bpf_loop(1 << 20, track_next, &walk, 0);
+	for (int i = 0; i < LISTS && track_more(&walk); i++)
+		;
 }
 
 /* Writes every task outside the host's netns, its cgroup's path ahead of it; then tracks all namespaces. */

@@ -111,6 +111,12 @@ def test_thousands_of_variables(watch: Watch) -> None:
     assert start.pod == POD
 
 
+def test_more_variables_than_a_loop_has_steps(watch: Watch) -> None:
+    """Not all are kept, and that is said."""
+    start, end = _call(watch, [*CALL[:1], *[b"A=1"] * 70_000, *CALL[1:]])
+    assert (start.command, start.ifname, start.environment, end.environment) == ("ADD", None, "cut", "cut")
+
+
 def test_a_long_variable(watch: Watch) -> None:
     long = b"LONG=" + b"CNI_" * 25_000
     for environment in ([long, *CALL], [*CALL, long], [*CALL[:1], long, *CALL[1:]]):

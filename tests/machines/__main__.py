@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 
 import click
 
@@ -16,17 +17,25 @@ FAILED = 125
 
 _version = click.argument("version", metavar="KERNEL")
 _flavour = click.argument("flavour", metavar="ARCH", type=click.Choice(["amd64", "arm64", "arm64-16k"]))
+_directory = click.option(
+    "--kernel",
+    "directory",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    help="Take the kernel from here, not from Debian: boot/vmlinuz-NAME and lib/modules/NAME.",
+)
 
 
 @click.group()
 def main() -> None:
-    """Emulated machines with Debian's kernels: KERNEL is a version or its beginning, such as 6.1, 6.12 or 7."""
+    """Emulated machines: KERNEL is a version of Debian's kernels or its beginning, such as 6.1, 6.12 or 7."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("machines: terminated"))  # what was started ends on the way out
 
 
 @main.command()
 @_version
 @_flavour
+@_directory
 @click.option("--cpus", default=2, show_default=True, help="How many CPUs.")
 @click.option("--memory", default=1536, show_default=True, metavar="MIB", help="How much memory.")
 @click.option("--append", default="", metavar="ARGUMENTS", help="More arguments for the kernel.")
@@ -36,6 +45,7 @@ def main() -> None:
 def run(
     version: str,
     flavour: str,
+    directory: Path | None,
     cpus: int,
     memory: int,
     append: str,
@@ -44,16 +54,17 @@ def run(
     command: tuple[str, ...],
 ) -> None:
     """Run a command in a machine, and end as it does; with exit status 125 where the machine fails."""
-    kernel = kernels.kernel(version, flavour)
+    kernel = kernels.chosen(version, flavour, directory)
     machine = Machine(kernel, roots.root(kernel.arch), cpus, memory, append, icount)
     sys.exit(machine.run(command, timeout))
 
 
 @main.command("suite")
 @click.argument("wanted", nargs=-1, required=True, metavar="KERNEL[/ARCH[/TIER]]...")
-def suite_(wanted: tuple[str, ...]) -> None:
+@_directory
+def suite_(wanted: tuple[str, ...], directory: Path | None) -> None:
     """Run tests/kernel in every tier on these kernels, and write how it ended into docs/kernels.md."""
-    sys.exit(0 if suite.run_all(wanted) else 1)
+    sys.exit(0 if suite.run_all(wanted, directory) else 1)
 
 
 @main.command()

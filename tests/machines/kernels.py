@@ -1,4 +1,4 @@
-"""Debian's kernels: which there are, fetched and unpacked."""
+"""Kernels: Debian's, fetched and unpacked, or one that somebody has in a directory."""
 
 from __future__ import annotations
 
@@ -15,23 +15,13 @@ MODULES: Final = ("virtio_pci", "virtio_rng", "9pnet_virtio", "9p", "overlay")
 
 
 class Kernel(NamedTuple):
-    """A kernel package's files."""
+    """A kernel's files, as its package has them."""
 
-    flavour: str
-    """amd64, arm64 or arm64-16k."""
-    release: str
-    """As uname says, without the flavour: 6.12.107+deb13."""
+    arch: str
+    """Debian's name of the architecture."""
+    name: str
+    """As uname -r says: 6.12.107+deb13-amd64."""
     directory: Path
-
-    @property
-    def arch(self) -> str:
-        """Debian's name of the architecture."""
-        return self.flavour.partition("-")[0]
-
-    @property
-    def name(self) -> str:
-        """As uname -r says."""
-        return f"{self.release}-{self.flavour}"
 
     @property
     def image(self) -> Path:
@@ -54,7 +44,14 @@ class Kernel(NamedTuple):
 
 
 def _uncompressed(file: Path) -> bytes:
+    if file.suffix not in (".ko", ".xz"):
+        raise MachineError(f"cannot uncompress {file}: xz and no compression are known here")
     return lzma.decompress(file.read_bytes()) if file.suffix == ".xz" else file.read_bytes()
+
+
+def chosen(version: str, flavour: str, directory: Path | None) -> Kernel:
+    """What a user names: out of a directory, or else Debian's."""
+    return in_directory(directory, version, flavour) if directory else kernel(version, flavour)
 
 
 def kernel(version: str, flavour: str) -> Kernel:
@@ -62,6 +59,27 @@ def kernel(version: str, flavour: str) -> Kernel:
     with locked():
         releases = [path.name for path in _home(flavour).glob("[0-9]*")]
         return _at(flavour, newest) if (newest := _newest(releases, version)) else _fetch(version, flavour)
+
+
+def in_directory(directory: Path, version: str, flavour: str) -> Kernel:
+    """The kernel of this version out of a directory: boot/vmlinuz-NAME and lib/modules/NAME, where NAME is uname's.
+
+    Raises:
+        MachineError: something is missing, and what; or there are several.
+    """
+    boot, every = directory / "boot", directory / "lib" / "modules"
+    ours = re.compile(re.escape(version) + r"(?![0-9]).*")
+    names = sorted(image.name.removeprefix("vmlinuz-") for image in boot.glob("vmlinuz-*"))
+    wanted = list(filter(ours.fullmatch, names))
+    if len(wanted) != 1:
+        there = f"there are {', '.join(names)}" if names else "there is no vmlinuz-* at all"
+        raise MachineError(f"{boot} must have one image of Linux {version}, as vmlinuz-NAME; {there}")
+    found = Kernel(flavour.partition("-")[0], wanted[0], directory)
+    if not found.modules.is_dir():
+        raise MachineError(f"{every} has no {found.name}: put the kernel's modules there")
+    if not (found.modules / "modules.dep").exists():
+        raise MachineError(f"{found.modules} has no modules.dep: depmod -b {directory} {found.name}")
+    return found
 
 
 def fetch(version: str, flavour: str) -> Kernel:
@@ -75,7 +93,7 @@ def _home(flavour: str) -> Path:
 
 
 def _at(flavour: str, release: str) -> Kernel:
-    return Kernel(flavour, release, _home(flavour) / release)
+    return Kernel(flavour.partition("-")[0], f"{release}-{flavour}", _home(flavour) / release)
 
 
 def _newest(releases: list[str], version: str) -> str | None:

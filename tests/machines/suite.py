@@ -75,16 +75,21 @@ def runs(wanted: Iterable[str]) -> list[Run]:
     ]
 
 
-def run_all(wanted: Iterable[str]) -> bool:
-    """Runs everything, some machines side by side, and tells how each run ended; also in the table."""
+def run_all(wanted: Iterable[str], directory: Path | None = None) -> bool:
+    """Runs everything, some machines side by side, and tells how each run ended; also in the table.
+
+    Args:
+        wanted: as `runs` has it.
+        directory: where the kernels are; None for Debian's.
+    """
     todo = runs(wanted)
     for version, flavour in dict.fromkeys((run.version, run.flavour) for run in todo):
-        roots.root(kernels.kernel(version, flavour).arch)
+        roots.root(kernels.chosen(version, flavour, directory).arch)
     (folder() / "logs").mkdir(exist_ok=True)
     started = time.monotonic()
     outcomes = []
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        for outcome in pool.map(_run, todo):
+        for outcome in pool.map(lambda run: _run(run, directory), todo):
             outcomes.append(outcome)
             _note(outcome)
             run = outcome.run
@@ -98,11 +103,12 @@ def run_all(wanted: Iterable[str]) -> bool:
     return all(outcome.good for outcome in outcomes)
 
 
-def _run(run: Run) -> Outcome:
+def _run(run: Run, directory: Path | None) -> Outcome:
     """One machine, from its boot to its end."""
     command = [
         *(sys.executable, "-m", "tests.machines", "run", run.version, run.flavour, "--timeout", str(TIMEOUT)),
         *("--cpus", str(CPUS)),
+        *(("--kernel", str(directory)) if directory else ()),
         *(("--append", "lockdown=confidentiality") if run.tier == LOCKDOWN else ()),
         *("--", "python", "-m", "tests.machines.in_guest", run.tier),
     ]

@@ -1,4 +1,4 @@
-"""What a compiled BPF object says of itself: its programs (ELF) and the layout of its types (BTF).
+"""What a compiled BPF object says of itself: its programs and their code (ELF), and the layout of its types (BTF).
 
 No more than the layout test asks for, of 64-bit little-endian ELF and the kernel's Documentation/bpf/btf.rst.
 """
@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 INT, POINTER, ARRAY, STRUCT, UNION, ENUM = 1, 2, 3, 4, 5, 6
-FUNC_PROTO, VAR, DATASEC, DECL_TAG, ENUM64 = 13, 14, 15, 17, 19
+FUNC, FUNC_PROTO, VAR, DATASEC, DECL_TAG, ENUM64 = 12, 13, 14, 15, 17, 19
 ALIASES = {8, 9, 10, 11, 18}  # typedef, volatile, const, restrict, type tag
 ONCE = {INT: 4, ARRAY: 12, VAR: 4, DECL_TAG: 4}  # bytes behind a type of that kind
 EACH = {STRUCT: 12, UNION: 12, ENUM: 8, FUNC_PROTO: 8, DATASEC: 12, ENUM64: 12}  # the same, for each member
 SYMTAB, FUNCTION = 2, 2  # SHT_SYMTAB, STT_FUNC
+EXECUTABLE = 4  # SHF_EXECINSTR
+CALL = 0x85  # BPF_JMP | BPF_CALL; of a helper, where the source register is 0
 
 
 class Field(NamedTuple):
@@ -40,12 +42,32 @@ def text(strings: bytes, offset: int) -> str:
 
 def programs(path: Path) -> list[str]:
     """The functions that libbpf takes for programs: the global ones in sections that name a hook."""
+    return [name for name, section in _global_functions(path) if section != ".text"]
+
+
+def global_functions(path: Path) -> list[str]:
+    """The functions that the verifier walks once, whatever their arguments are."""
+    return [name for name, section in _global_functions(path) if section == ".text"]
+
+
+def _global_functions(path: Path) -> list[tuple[str, str]]:
+    """Those of all sections, with the section's name."""
     sections = _Sections(path)
     return [
-        text(sections.symbol_names, name)
+        (text(sections.symbol_names, name), sections.names[section])
         for name, info, _, section, _, _ in struct.iter_unpack("<IBBHQQ", sections.symbols)
-        if info & 15 == FUNCTION and info >> 4 and sections.names[section] != ".text"
+        if info & 15 == FUNCTION and info >> 4
     ]
+
+
+def helpers(path: Path) -> set[int]:
+    """The numbers of the kernel's helpers (`enum bpf_func_id`) that the code calls."""
+    return {
+        number
+        for code in _Sections(path).code
+        for operation, registers, _, number in struct.iter_unpack("<BBhi", code)
+        if operation == CALL and not registers >> 4
+    }
 
 
 class _Sections:
@@ -58,6 +80,7 @@ class _Sections:
         contents = [file[offset : offset + length] for _, _, _, _, offset, length, *_ in headers]
         self.names = [text(contents[names], header[0]) for header in headers]
         self.content = dict(zip(self.names, contents, strict=True))
+        self.code = [code for header, code in zip(headers, contents, strict=True) if header[2] & EXECUTABLE]
         symbols = next(number for number, header in enumerate(headers) if header[1] == SYMTAB)
         self.symbols, self.symbol_names = contents[symbols], contents[headers[symbols][6]]
 
@@ -93,16 +116,26 @@ class Btf:
         """The size of a struct."""
         return self._find(name, STRUCT).size
 
+    def arguments(self, function: str) -> list[str]:
+        """The structs that a function is given pointers to."""
+        parameters = struct.iter_unpack("<II", self._types[self._find(function, FUNC).size].members)
+        pointers = [self._types[kind] for _, kind in parameters if self._types[kind].kind == POINTER]
+        targets = [self._plain(pointer.size) for pointer in pointers]
+        return [target.name for target in targets if target.kind == STRUCT]
+
     def _find(self, name: str, kind: int) -> Type:
         for one in self._types:
             if (one.name, one.kind) == (name, kind):
                 return one
         raise LookupError(f"the object's BTF does not describe {name}: nothing that it keeps refers to it")
 
-    def _size(self, number: int) -> int:
+    def _plain(self, number: int) -> Type:
+        """A type without its other names and qualifiers."""
         it = self._types[number]
-        if it.kind in ALIASES:
-            return self._size(it.size)
+        return self._plain(it.size) if it.kind in ALIASES else it
+
+    def _size(self, number: int) -> int:
+        it = self._plain(number)
         if it.kind == ARRAY:
             element, _, count = struct.unpack("<III", it.members)
             return self._size(element) * int(count)

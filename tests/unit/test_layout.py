@@ -11,7 +11,7 @@ import pytest
 from cni_collector.events import type_name
 from cni_collector.kernel import hooks, tiers, wire
 
-from .btf import Btf, Field, programs
+from .btf import Btf, Field, global_functions, helpers, programs
 
 BTF = Btf(tiers.OBJECT)  # a missing object fails here, loudly
 
@@ -88,6 +88,21 @@ def test_there_are_no_holes_between_fields(name: str) -> None:
         assert field.offset == end
         end += field.size
     assert BTF.size(name) == end + PADDED.get(name, 0)
+
+
+def test_what_global_functions_are_given_has_no_holes() -> None:
+    """Linux 5.15 refuses a call with a pointer to the stack unless every byte behind it was written."""
+    given = {name for function in global_functions(tiers.OBJECT) for name in BTF.arguments(function)}
+    assert "fact" in given
+    for name in given:
+        assert sum(field.size for field in BTF.fields(name).values()) == BTF.size(name), name
+
+
+def test_no_helper_is_younger_than_the_oldest_kernel() -> None:
+    """bpf_task_pt_regs() is the last of those of Linux 5.15 (include/uapi/linux/bpf.h)."""
+    called = helpers(tiers.OBJECT)
+    assert 1 in called  # bpf_map_lookup_elem()
+    assert max(called) <= 175
 
 
 def test_texts_follow_what_python_reads() -> None:
