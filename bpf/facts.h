@@ -199,7 +199,12 @@ static __always_inline void report_exit_at_end(void)
 	report_exit(&ns, &nowhere, CAUSE_EXIT);
 }
 
-/* An attempt of the task was refused. `target` is empty where it cannot be known. */
+/*
+ * An attempt of the task was refused. `target` is empty where it cannot be known. A signal that is pending
+ * interrupts some system calls before they have done anything: they return an error that no program ever
+ * sees, and the kernel makes them again when the signal has been handled. That is no refusal: the next try
+ * tells.
+ */
 static __always_inline void report_refusal(enum record_type type, const struct netns *target,
 					   const struct netns *prev, enum cause cause, long error)
 {
@@ -211,7 +216,7 @@ static __always_inline void report_refusal(enum record_type type, const struct n
 		.other = *prev,
 	};
 
-	if (wanted(type))
+	if (wanted(type) && (error < ERESTARTSYS || error > ERESTART_RESTARTBLOCK))
 		send_fact(&fact);
 }
 

@@ -17,6 +17,10 @@
 /* kernel/cgroup/cgroup.c, cgroup_init(): no kernel has more controllers. */
 #define MAX_SUBSYS 16
 
+/* include/linux/errno.h: what a system call that is to be made again returns lies between these. */
+#define ERESTARTSYS 512
+#define ERESTART_RESTARTBLOCK 516
+
 #define NSFS_MAGIC 0x6e736673
 #define PID_FS_MAGIC 0x50494446 /* pidfds from 6.9 on */
 #define ANON_INODE_FS_MAGIC 0x09041934 /* pidfds before that */
