@@ -79,11 +79,8 @@ static __always_inline long track(const struct netns *ns, __u64 born, bool repor
 		.userns = ns->userns,
 		.reported = reported,
 	};
-	long error = bpf_map_update_elem(&tracked, &ns->cookie, &entry, BPF_NOEXIST);
 
-	if (error && error != -EEXIST)
-		tracked_overflowed = true;
-	return error;
+	return bpf_map_update_elem(&tracked, &ns->cookie, &entry, BPF_NOEXIST);
 }
 
 /*
@@ -221,20 +218,39 @@ static __always_inline void report_refusal(enum record_type type, const struct n
 }
 
 /*
- * The task comes back from creating the namespace that it is in, and nobody saw that begin: the system call
- * began before the collector did. The namespace is found, if neither the snapshot nor another hook knew it.
+ * The task comes back from making itself the namespace that it is in, and nobody saw that begin: so it is not
+ * known where it was before. While the collector starts, the namespace is found, if the snapshot has not met
+ * it. Later on its birth and the entry are lost. All that follows is reported.
  */
-static __always_inline void report_found(void)
+static __always_inline void report_unseen_birth(void)
 {
+	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), false);
 	struct fact fact = {.type = RECORD_NETNS_FOUND};
+	bool starting = !state.ready;
+	struct netns left, now = {};
+	long error;
 
-	if (!snapshot_walks || tracked_overflowed)
+	netns_here(&now);
+	if (!snapshot_walks || is_host(&now) || (ts && ts->created == now.cookie))
 		return;
-	netns_here(&fact.subject);
-	if (is_host(&fact.subject) || bpf_map_lookup_elem(&tracked, &fact.subject.cookie))
+	error = track(&now, starting ? 0 : bpf_ktime_get_boot_ns(), true);
+	if (error == -EEXIST)
 		return;
-	if (!track(&fact.subject, 0, true) && wanted(RECORD_NETNS_FOUND))
-		send_fact(&fact);
+	if (error)
+		count_lost(RECORD_NETNS_DESTROY);
+	fact.subject = now;
+	if (starting) {
+		if (wanted(RECORD_NETNS_FOUND))
+			send_fact(&fact);
+		return;
+	}
+	count_lost(RECORD_NETNS_CREATE);
+	if (ts && ts->entered.cookie) {
+		left = ts->entered;
+		report_exit(&left, &now, CAUSE_UNSHARE);
+	}
+	count_lost(RECORD_NETNS_ENTER);
+	remember_entered(bpf_get_current_task_btf(), &now);
 }
 
 /*

@@ -42,9 +42,6 @@ struct {
 	__type(value, struct tracked);
 } tracked SEC(".maps");
 
-/* A namespace found no room there: since then, one that is not tracked may have been reported. */
-static bool tracked_overflowed;
-
 /* Addresses in the kernel. */
 
 /* Found once by cni_host. The host's netns never goes away, so its address is its identity. */
@@ -90,7 +87,7 @@ struct task_state {
 	struct netns prev; /* where it was when the system call began */
 	struct netns target; /* where the system call would lead, if the fd says so */
 	struct netns entered; /* what it has entered and not left; none: cookie 0 */
-	__u64 created; /* cookie of the namespace whose birth was reported ahead of the system call's end */
+	__u64 created; /* cookie of the last namespace that it made itself, whose birth was reported */
 	__u32 entered_tid; /* its tid when it entered */
 	__u32 syscall; /* under way, its outcome unknown */
 };

@@ -21,6 +21,9 @@
 #define ERESTARTSYS 512
 #define ERESTART_RESTARTBLOCK 516
 
+/* arch/x86/include/asm/thread_info.h: the task is in a system call of a 32-bit program. */
+#define TS_COMPAT 0x0002
+
 #define NSFS_MAGIC 0x6e736673
 #define PID_FS_MAGIC 0x50494446 /* pidfds from 6.9 on */
 #define ANON_INODE_FS_MAGIC 0x09041934 /* pidfds before that */
@@ -159,7 +162,12 @@ struct linux_binprm {
 	const char *filename;
 };
 
+struct thread_info {
+	__u32 status; /* on x86-64 */
+};
+
 struct task_struct {
+	struct thread_info thread_info;
 	int pid;
 	int tgid;
 	int exit_code;
@@ -208,6 +216,7 @@ struct pt_regs___x86 {
 
 struct pt_regs___arm64 {
 	__u64 regs[31];
+	__u64 orig_x0;
 };
 
 struct trace_event_raw_sys_enter {

@@ -19,6 +19,25 @@ static __always_inline unsigned long argument(const void *registers, int index)
 	return index ? BPF_CORE_READ(arm64, regs[1]) : BPF_CORE_READ(arm64, regs[0]);
 }
 
+/* Whether the current task is in a system call of a 32-bit program, which has its arguments in other
+ * registers. */
+static __always_inline bool is_compat(void)
+{
+	return on_x86() && bpf_get_current_task_btf()->thread_info.status & TS_COMPAT;
+}
+
+/* The first argument of the system call that the current task is in, also at its end. */
+static __always_inline unsigned long first_argument(void)
+{
+	const void *registers = (const void *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	const struct pt_regs___x86 *x86 = registers;
+	const struct pt_regs___arm64 *arm64 = registers;
+
+	if (on_x86())
+		return is_compat() ? x86->bx : x86->di;
+	return arm64->orig_x0;
+}
+
 /* The second argument of the system call that the current task is in. */
 static __always_inline unsigned long second_argument(void)
 {

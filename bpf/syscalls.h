@@ -14,6 +14,7 @@ static __always_inline void report_unshare(struct task_state *ts, const struct n
 
 	if (ts->created != now->cookie)
 		report_create(now, &prev, CAUSE_UNSHARE);
+	ts->created = now->cookie;
 	report_move(&prev, now, CAUSE_UNSHARE);
 }
 
@@ -126,7 +127,8 @@ __noinline int unshare_end(long result)
 	struct netns prev, now = {}, nothing = {};
 
 	if (!ts) {
-		report_found();
+		if (!result && first_argument() & CLONE_NEWNET)
+			report_unseen_birth();
 		return 0;
 	}
 	if (result < 0) {

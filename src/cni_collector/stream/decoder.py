@@ -23,7 +23,7 @@ from ..events import (
 )
 from ..identity.cgroups import identify
 from ..identity.cni import CniCalls
-from ..identity.namespaces import Namespaces
+from ..identity.namespaces import Known, Namespaces
 from ..kernel.wire import (
     CAUSES,
     CGROUP,
@@ -129,6 +129,8 @@ class Decoder:
         self._cni_calls = cni_calls
         self._comms = _Comms()
         self._cgroups = _Cgroups(forget)
+        self._first: dict[int, int] = {}
+        """By cookie: where in the present batch a namespace that was not known before is first spoken of."""
         self._offset = 0
         self._second_start = -_SECOND
         self._second_text = ""
@@ -223,7 +225,14 @@ class Decoder:
             How many slots were decoded; those that made no sense are counted in `undecodable`, too.
         """
         comms, cgroups, known, add = self._comms, self._cgroups, self._namespaces.get, events.append
-        remember = self._namespaces.remember
+        first = self._first
+        if not events:
+            first.clear()
+
+        def remember(cookie: int, inum: int) -> Known:
+            first[cookie] = len(events)
+            return self._namespaces.remember(cookie, inum)
+
         start, prefix = self._second_start, self._second_text
         causes, refusals, single = _CAUSES, _REFUSALS, _SINGLE
         before, size, kinds = len(events), NETNS_RECORD.size, _NETNS_TYPES
@@ -272,6 +281,9 @@ class Decoder:
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                     )  # fmt: skip
                     self._namespaces.born(netns, when)
+                    if first.get(cookie, len(events)) < len(events):
+                        self._put_first(event, cookie, events)
+                        continue
                 elif kind == DESTROY:
                     event = NetnsDestroy(
                         time, netns, userns=userns, name=name, pod=pod,
@@ -295,6 +307,18 @@ class Decoder:
             self.undecodable += 1
             return len(events) - before + 1
         return len(events) - before
+
+    def _put_first(self, birth: Event, cookie: int, events: list[Event]) -> None:
+        """Puts the birth of a namespace ahead of what the same batch has of others in it.
+
+        In the tracepoint tier a birth is seen when its system call returns. Others may have joined by then, through a
+        pidfd. Nothing of the creator is passed: it was in that system call all the time.
+        """
+        at = self._first[cookie]
+        events.insert(at, birth)
+        for other, index in self._first.items():
+            if index >= at:
+                self._first[other] = index + 1
 
     def _netns(self, cookie: int, inum: int) -> Netns | None:
         """A namespace; None for cookie 0."""
