@@ -226,12 +226,13 @@ static __always_inline void report_unseen_birth(void)
 {
 	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), false);
 	struct fact fact = {.type = RECORD_NETNS_FOUND};
-	bool starting = !state.ready;
+	bool starting = state.phase == PHASE_STARTING;
 	struct netns left, now = {};
 	long error;
 
 	netns_here(&now);
-	if (!snapshot_walks || is_host(&now) || (ts && ts->created == now.cookie))
+	if (!snapshot_walks || state.phase == PHASE_ENDING || is_host(&now) ||
+	    (ts && ts->created == now.cookie))
 		return;
 	error = track(&now, starting ? 0 : bpf_ktime_get_boot_ns(), true);
 	if (error == -EEXIST)

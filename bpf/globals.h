@@ -15,6 +15,7 @@ struct cni_end_record *keep_cni_end_record;
 enum record_type keep_record_type;
 enum cause keep_cause;
 enum edge keep_edge;
+enum phase keep_phase;
 
 /* Shared with Python. */
 

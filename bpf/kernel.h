@@ -209,6 +209,13 @@ struct kernel_clone_args {
 	__u64 flags;
 };
 
+/* Has this field since 6.7, whose trace_call_bpf() counts the runs that it skips. */
+struct bpf_link_info___counting {
+	struct {
+		__u64 missed;
+	} kprobe_multi;
+};
+
 /* Registers, by architecture: libbpf finds each of these flavours in the kernel's pt_regs or not. */
 struct pt_regs___x86 {
 	unsigned long bx, cx, si, di, ax;

@@ -124,12 +124,19 @@ struct lost {
 	__u64 count[RECORD_TYPES];
 };
 
-/* What lives as long as the collector does. Python reads all of it and writes the last two. */
+enum phase {
+	PHASE_STARTING = 0,
+	PHASE_RUNNING = 1, /* the snapshot has been read: destructions are reported */
+	PHASE_ENDING = 2, /* hooks are being detached, beginnings of system calls before their ends */
+};
+
+/* What lives as long as the collector does. Python reads all of it; it writes `cgroup_epoch` and `phase`. */
 struct state {
 	__u64 host_cookie;
 	__u32 host_inum;
 	__u32 cgroup_epoch; /* raised by Python when it forgets paths: they are sent anew */
-	__u32 ready; /* the snapshot has been read: report destructions */
+	__u32 phase; /* enum phase */
+	__u32 counts_skips; /* the kernel counts every run of a program that it skips */
 };
 
 /* Which namespace a task is in: what `cni_where` writes. */

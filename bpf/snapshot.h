@@ -29,10 +29,11 @@ int cni_host(void *ctx)
 	netns_at(host_net, &ns);
 	state.host_cookie = ns.cookie;
 	state.host_inum = ns.inum;
+	state.counts_skips = bpf_core_field_exists(struct bpf_link_info___counting, kprobe_multi.missed);
 	return 0;
 }
 
-/* Reports what was destroyed between the snapshot and `ready`. */
+/* Reports what was destroyed while the collector started. */
 SEC("?raw_tp")
 int cni_sweep(void *ctx)
 {

@@ -239,7 +239,7 @@ static __always_inline void cleanup_begin(void)
 
 static __always_inline void cleanup_end(void)
 {
-	if (state.ready)
+	if (state.phase != PHASE_STARTING)
 		report_destroyed();
 	cleanup_start = 0;
 }

@@ -258,6 +258,8 @@ class CollectorStart(Event, frozen=True, gc=False, tag="collector_start"):
     """The initial network namespace."""
     missing: list[str] = []
     """What is not reported because its hooks are not to be had here."""
+    uncounted: list[str] = []
+    """What this kernel may hide without counting that it did."""
 
 
 class CollectorStop(Event, frozen=True, gc=False, tag="collector_stop"):

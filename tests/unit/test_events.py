@@ -50,7 +50,7 @@ OWN: dict[type[Event], tuple[str, str]] = {  # type, and the fields that only it
     CniStart: ("cni_start", CALL),
     CniEnd: ("cni_end", f"{CALL} duration_ns exit_code signal"),
     Lost: ("lost", "count by_type skipped unreadable"),
-    CollectorStart: ("collector_start", "schema version boot_id kernel arch tier host_netns missing"),
+    CollectorStart: ("collector_start", "schema version boot_id kernel arch tier host_netns missing uncounted"),
     CollectorStop: ("collector_stop", "events lost skipped unreadable"),
 }
 NUMBERS = st.integers(1, 2**64 - 1)

@@ -25,12 +25,12 @@ LAYOUTS = {  # the fields in the order of the format; those that Python reads as
     "cni_end_record": (wire.CNI_END_RECORD, f"type unreadable status {TASK} time started duration"),
     "cgroup_record": (wire.CGROUP_RECORD, "type level length hierarchy id"),
     "lost": (wire.LOST, "count"),
-    "state": (wire.STATE, "host_cookie host_inum cgroup_epoch ready"),
+    "state": (wire.STATE, "host_cookie host_inum cgroup_epoch phase counts_skips"),
     "tracked": (wire.TRACKED, "net born inum userns reported"),
     "task_place": (wire.TASK_PLACE, "cookie inum tid"),
 }
 
-PADDED = {"state": 4, "cni_start_record": 4}
+PADDED = {"cni_start_record": 4}
 """Bytes behind the last field of what no program sends as a whole."""
 
 
@@ -106,7 +106,7 @@ def test_sizes_by_which_records_are_told_apart_and_maps_are_read() -> None:
 
 def test_the_fields_that_python_writes() -> None:
     assert BTF.fields("state")["cgroup_epoch"].offset == wire.STATE_EPOCH
-    assert BTF.fields("state")["ready"].offset == wire.STATE_READY
+    assert BTF.fields("state")["phase"].offset == wire.STATE_PHASE
 
 
 def test_record_types() -> None:
@@ -132,6 +132,14 @@ def test_record_types() -> None:
 def test_causes() -> None:
     causes = {f"CAUSE_{(cause or 'none').upper()}": number for number, cause in enumerate(wire.CAUSES)}
     assert BTF.enum("cause") == causes
+
+
+def test_phases() -> None:
+    assert BTF.enum("phase") == {
+        "PHASE_STARTING": wire.STARTING,
+        "PHASE_RUNNING": wire.RUNNING,
+        "PHASE_ENDING": wire.ENDING,
+    }
 
 
 def test_edges() -> None:

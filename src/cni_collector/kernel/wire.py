@@ -63,11 +63,13 @@ CGROUP_RECORD: Final = struct.Struct("=BBH4s8s")
 """`struct cgroup_record` up to its names; `hierarchy` and `id` are read as bytes, being parts of a key."""
 LOST: Final = struct.Struct(f"={len(TYPES)}Q")
 """`struct lost`."""
-STATE: Final = struct.Struct("=QIII")
-"""`struct state` without its padding."""
+STATE: Final = struct.Struct("=QIIII")
+"""`struct state`."""
 STATE_EPOCH: Final = 12
-STATE_READY: Final = 16
+STATE_PHASE: Final = 16
 """Offsets of the two fields of `struct state` that Python writes."""
+STARTING, RUNNING, ENDING = range(3)
+"""`enum phase`."""
 TRACKED: Final = struct.Struct("=QQIIQ")
 """`struct tracked`."""
 TASK_PLACE: Final = struct.Struct("=QII")
