@@ -24,6 +24,7 @@
 #include "task.h"
 #include "registers.h"
 #include "facts.h"
+#include "unseen.h"
 #include "syscalls.h"
 #include "cni.h"
 #include "snapshot.h"

@@ -11,7 +11,7 @@ struct fact {
 	__u8 type;
 	__u8 cause;
 	__u16 error;
-	__u32 entered_tid;
+	__u32 detail;
 	struct netns subject;
 	struct netns other;
 	__u64 lifetime;
@@ -29,7 +29,7 @@ static __always_inline void describe_fact(const struct fact *fact, struct netns_
 	record->inum = fact->subject.inum;
 	record->other_cookie = fact->other.cookie;
 	record->other_inum = fact->other.inum;
-	record->entered_tid = fact->entered_tid;
+	record->detail = fact->detail;
 	record->lifetime = fact->lifetime;
 	record->teardown = fact->teardown;
 }
@@ -62,6 +62,13 @@ __noinline int send_fact(struct fact *fact)
 	cgroup_here(&cgroup);
 	send_fact_of(task, &cgroup, fact);
 	return 0;
+}
+
+static __always_inline enum cause syscall_cause(enum syscall syscall)
+{
+	return syscall == SYSCALL_SETNS	  ? CAUSE_SETNS
+	       : syscall == SYSCALL_CLONE ? CAUSE_CLONE
+					  : CAUSE_UNSHARE;
 }
 
 static __always_inline struct task_state *task_state_of(struct task_struct *task, bool create)
@@ -166,7 +173,7 @@ static __always_inline void report_exit(const struct netns *ns, const struct net
 		return;
 	ts = task_state_of(bpf_get_current_task_btf(), false);
 	if (ts && ts->entered.cookie) {
-		fact.entered_tid = ts->entered_tid;
+		fact.detail = ts->entered_tid;
 		ts->entered.cookie = 0;
 	}
 	send_fact(&fact);
@@ -203,12 +210,14 @@ static __always_inline void report_exit_at_end(void)
  * tells.
  */
 static __always_inline void report_refusal(enum record_type type, const struct netns *target,
-					   const struct netns *prev, enum cause cause, long error)
+					   const struct netns *prev, enum cause cause, long error,
+					   enum refuser refuser)
 {
 	struct fact fact = {
 		.type = type,
 		.cause = cause,
 		.error = error,
+		.detail = refuser,
 		.subject = *target,
 		.other = *prev,
 	};

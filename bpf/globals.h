@@ -16,6 +16,7 @@ enum record_type keep_record_type;
 enum cause keep_cause;
 enum edge keep_edge;
 enum phase keep_phase;
+enum refuser keep_refuser;
 
 /* Shared with Python. */
 
@@ -74,7 +75,14 @@ enum syscall {
 	SYSCALL_SETNS,
 	SYSCALL_UNSHARE,
 	SYSCALL_CLONE, /* or clone3 */
+	SYSCALL_DONE, /* its outcome was seen before its end */
 };
+
+/* The kernel once had no memory for the state of a task: it may lack that at the end of a system call. */
+static bool states_wanting;
+
+/* While the snapshot was taken, some task was in such a system call: its beginning was perhaps not seen. */
+static bool syscalls_before;
 
 struct netns {
 	__u64 net; /* its address, while it lives */

@@ -166,8 +166,14 @@ struct thread_info {
 	__u32 status; /* on x86-64 */
 };
 
+struct seccomp {
+	int mode;
+};
+
 struct task_struct {
 	struct thread_info thread_info;
+	unsigned int ptrace; /* not 0: another task traces it */
+	struct seccomp seccomp;
 	int pid;
 	int tgid;
 	int exit_code;
@@ -198,6 +204,7 @@ struct pool_workqueue {
 };
 
 struct worker {
+	struct work_struct *current_work;
 	struct pool_workqueue *current_pwq;
 };
 
@@ -218,12 +225,13 @@ struct bpf_link_info___counting {
 
 /* Registers, by architecture: libbpf finds each of these flavours in the kernel's pt_regs or not. */
 struct pt_regs___x86 {
-	unsigned long bx, cx, si, di, ax;
+	unsigned long bx, cx, si, di, ax, orig_ax;
 };
 
 struct pt_regs___arm64 {
 	__u64 regs[31];
 	__u64 orig_x0;
+	int syscallno;
 };
 
 struct trace_event_raw_sys_enter {

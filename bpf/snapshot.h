@@ -83,6 +83,18 @@ static __always_inline void track_all(void)
 	bpf_loop(1 << 20, track_next, &walk, 0);
 }
 
+/* Whether a task is in a system call that can change its netns, and perhaps began it before the hooks were
+ * there. */
+static __always_inline bool is_in_syscall(struct task_struct *task)
+{
+	const void *registers = (const void *)bpf_task_pt_regs(task);
+	__u32 number = syscall_number(registers);
+
+	if (on_x86())
+		return number == 308 || number == 272 || number == 56 || number == SYS_CLONE3;
+	return number == 268 || number == 97 || number == 220 || number == SYS_CLONE3;
+}
+
 /* Writes every task outside the host's netns, its cgroup's path ahead of it; then tracks all namespaces. */
 SEC("?iter/task")
 int cni_snapshot(struct bpf_iter__task *ctx)
@@ -98,6 +110,8 @@ int cni_snapshot(struct bpf_iter__task *ctx)
 		track_all();
 		return 0;
 	}
+	if (is_in_syscall(task))
+		syscalls_before = true;
 	if (!task->nsproxy || task->nsproxy->net_ns == host_net)
 		return 0;
 	netns_of(task, &fact.subject);

@@ -7,6 +7,11 @@
 #ifndef CNI_SYSCALLS_H
 #define CNI_SYSCALLS_H
 
+static __always_inline bool is_under_way(const struct task_state *ts)
+{
+	return ts->syscall != SYSCALL_NONE && ts->syscall != SYSCALL_DONE;
+}
+
 /* The current task has made itself a namespace, and is in it or about to be. */
 static __always_inline void report_unshare(struct task_state *ts, const struct netns *now)
 {
@@ -30,7 +35,7 @@ __noinline int settle_syscall(void)
 	struct netns prev, now = {};
 	__u32 syscall;
 
-	if (!ts || ts->syscall == SYSCALL_NONE)
+	if (!ts || !is_under_way(ts))
 		return 0;
 	syscall = ts->syscall;
 	ts->syscall = SYSCALL_NONE;
@@ -51,27 +56,31 @@ static __always_inline struct task_state *syscall_begin(enum syscall syscall)
 	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), true);
 	struct netns now = {};
 
-	if (ts) {
-		if (ts->syscall != SYSCALL_NONE)
-			settle_syscall();
-		netns_here(&now);
-		ts->prev = now;
-		ts->syscall = syscall;
-	} else {
-		count_lost(syscall == SYSCALL_SETNS ? RECORD_NETNS_ENTER : RECORD_NETNS_CREATE);
+	if (!ts) {
+		states_wanting = true;
+		return NULL;
 	}
+	if (is_under_way(ts))
+		settle_syscall();
+	netns_here(&now);
+	ts->prev = now;
+	ts->syscall = syscall;
 	return ts;
 }
 
 /* The state that the same system call left at its beginning, if its outcome is not known yet. */
-static __always_inline struct task_state *syscall_end(enum syscall syscall)
+static __always_inline struct task_state *syscall_end(enum syscall syscall, long result)
 {
 	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), false);
+	__u32 noted = ts ? ts->syscall : SYSCALL_NONE;
 
-	if (!ts || ts->syscall != syscall)
-		return NULL;
-	ts->syscall = SYSCALL_NONE;
-	return ts;
+	if (ts && (noted == syscall || noted == SYSCALL_DONE))
+		ts->syscall = SYSCALL_NONE;
+	if (noted == syscall)
+		return ts;
+	if (noted != SYSCALL_DONE)
+		report_unseen(syscall, result);
+	return NULL;
 }
 
 /*
@@ -97,7 +106,7 @@ __noinline int setns_begin(__u32 fd, __u32 nstype)
 
 __noinline int setns_end(long result)
 {
-	struct task_state *ts = syscall_end(SYSCALL_SETNS);
+	struct task_state *ts = syscall_end(SYSCALL_SETNS, result);
 	struct netns prev, now = {};
 
 	if (!ts)
@@ -105,7 +114,7 @@ __noinline int setns_end(long result)
 	prev = ts->prev;
 	if (result < 0) {
 		now = ts->target;
-		report_refusal(RECORD_NETNS_ENTER_FAILED, &now, &prev, CAUSE_SETNS, -result);
+		report_refusal(RECORD_NETNS_ENTER_FAILED, &now, &prev, CAUSE_SETNS, -result, REFUSER_UNKNOWN);
 		return 0;
 	}
 	netns_here(&now);
@@ -123,17 +132,15 @@ __noinline int unshare_begin(unsigned long flags)
 
 __noinline int unshare_end(long result)
 {
-	struct task_state *ts = syscall_end(SYSCALL_UNSHARE);
+	struct task_state *ts = syscall_end(SYSCALL_UNSHARE, result);
 	struct netns prev, now = {}, nothing = {};
 
-	if (!ts) {
-		if (!result && first_argument() & CLONE_NEWNET)
-			report_unseen_birth();
+	if (!ts)
 		return 0;
-	}
 	if (result < 0) {
 		prev = ts->prev;
-		report_refusal(RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_UNSHARE, -result);
+		report_refusal(RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_UNSHARE, -result,
+			       REFUSER_UNKNOWN);
 		return 0;
 	}
 	netns_here(&now);
@@ -151,14 +158,15 @@ __noinline int clone_begin(__u64 flags)
 /* A clone that succeeds is seen by the fork, unless the kernel skipped that; here, what was refused. */
 __noinline int clone_end(long result)
 {
-	struct task_state *ts = syscall_end(SYSCALL_CLONE);
+	struct task_state *ts = syscall_end(SYSCALL_CLONE, result);
 	struct netns prev, nothing = {};
 
 	if (!ts)
 		return 0;
 	if (result < 0) {
 		prev = ts->prev;
-		report_refusal(RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_CLONE, -result);
+		report_refusal(RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_CLONE, -result,
+			       REFUSER_UNKNOWN);
 	} else {
 		count_lost(RECORD_NETNS_ENTER);
 	}
@@ -178,7 +186,8 @@ static __always_inline void task_fork(struct task_struct *child)
 	cgroup = cgroup_of(child);
 	netns_here(&prev);
 	if (ts) {
-		ts->syscall = SYSCALL_NONE;
+		if (ts->syscall == SYSCALL_CLONE)
+			ts->syscall = SYSCALL_DONE;
 		reported = ts->created == now.cookie;
 	}
 	if (!reported)
@@ -195,7 +204,7 @@ static __always_inline void copy_net_ns_end(struct net *net)
 	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), false);
 	struct netns now, prev;
 
-	if (!ts || ts->syscall == SYSCALL_NONE || (__u64)net >= -MAX_ERRNO || (__u64)net == ts->prev.net)
+	if (!ts || !is_under_way(ts) || (__u64)net >= -MAX_ERRNO || (__u64)net == ts->prev.net)
 		return;
 	prev = ts->prev;
 	netns_at(net, &now);
@@ -210,10 +219,10 @@ static __always_inline void task_switch_namespaces(const struct nsproxy *to)
 	struct netns prev, now;
 	__u32 syscall;
 
-	if (!ts || ts->syscall == SYSCALL_NONE)
+	if (!ts || !is_under_way(ts))
 		return;
 	syscall = ts->syscall;
-	ts->syscall = SYSCALL_NONE;
+	ts->syscall = SYSCALL_DONE;
 	netns_at(BPF_CORE_READ(to, net_ns), &now);
 	if (syscall == SYSCALL_UNSHARE) {
 		report_unshare(ts, &now);

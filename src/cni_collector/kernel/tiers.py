@@ -127,6 +127,10 @@ class AttachedHooks:
             return []
         return [hook for hook in self.hooks if any(map(self._is_skippable, hook.programs))]
 
+    def see_seccomp(self) -> bool:
+        """Whether nothing but seccomp keeps the programs from a beginning whose end they see."""
+        return self.tier == "tracepoint" and not programs_are_preempted()
+
     def _is_skippable(self, program: str) -> bool:
         return self.object.program(program).target.partition("/")[0] in ("kprobe", "kretprobe", "tp")
 

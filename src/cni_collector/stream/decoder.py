@@ -40,6 +40,7 @@ from ..kernel.wire import (
     EXIT,
     FOUND,
     NETNS_RECORD,
+    REFUSERS,
     SLOT,
 )
 
@@ -241,7 +242,7 @@ class Decoder:
         try:
             for (
                 length, kind, cause, error, userns, when, cookie, other_cookie, inum, other_inum,
-                pid, tid, ppid, uid, cgroup, comm, entered_tid, lifetime, teardown,
+                pid, tid, ppid, uid, cgroup, comm, detail, lifetime, teardown,
             ) in SLOT.iter_unpack(slots):  # fmt: skip
                 if length != size or kind not in kinds:
                     break
@@ -273,7 +274,7 @@ class Decoder:
                     event = NetnsExit(
                         time, netns, None, other, causes[cause], None,
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
-                        entered_tid=entered_tid if entered_tid and entered_tid != tid else None,
+                        entered_tid=detail if detail and detail != tid else None,
                     )  # fmt: skip
                 elif kind == CREATE:
                     event = NetnsCreate(
@@ -300,10 +301,10 @@ class Decoder:
                     event = _REFUSALS[kind](
                         time, netns, other, None, causes[cause], _ERRORS.get(error) or _error(error),
                         pid, tid, ppid, uid, comms[comm], userns if netns else None, path, container, pod_uid,
-                        name, pod,
+                        name, pod, refused_by=REFUSERS[detail],
                     )  # fmt: skip
                 add(event)
-        except (KeyError, ValueError, OverflowError):
+        except (IndexError, KeyError, ValueError, OverflowError):
             self.undecodable += 1
             return len(events) - before + 1
         return len(events) - before

@@ -36,7 +36,7 @@ from ..kernel import tiers
 from ..kernel.hooks import EventTypes
 from ..kernel.libbpf import give_back
 from ..kernel.ring import Ring
-from ..kernel.wire import CGROUP, ENDING, LOST, RUNNING, STATE, STATE_EPOCH, STATE_PHASE, TYPES
+from ..kernel.wire import CGROUP, ENDING, LOST, RUNNING, STATE, STATE_EPOCH, STATE_PHASE, STATE_SECCOMP_SHOWS, TYPES
 from ..version import VERSION
 from .decoder import Decoder
 from .snapshot import boot_id, place_of, take
@@ -139,10 +139,11 @@ class Session:
         self._namespaces.host_inum = STATE.unpack_from(self._state)[1]
         self._namespaces.refresh()
         found = take(loaded, self._decoder)
+        self._state[STATE_SECCOMP_SHOWS] = self._hooks.see_seccomp()
         self._state[STATE_PHASE] = RUNNING
         loaded.program("cni_sweep").run()
         now = _now()
-        cookie, inum, _epoch, _phase, counts_skips = STATE.unpack_from(self._state)
+        cookie, inum, _epoch, _phase, counts_skips, _seccomp_shows = STATE.unpack_from(self._state)
         system = platform.uname()
         start = CollectorStart(
             now,
