@@ -567,6 +567,7 @@ def test_a_birth_comes_before_what_others_did_in_the_namespace_meanwhile() -> No
     run = [(5, 2, 1), (6, 2, 2), (5, 3, 1), (7, 1, 3), (7, 2, 3), (6, 1, 4), (6, 2, 4), (5, 1, 5), (5, 2, 5)]
     for part in (run[:6], run[6:]):  # the paths of cgroups may stand in between
         assert decode.decode_run(b"".join(_about(*one) for one in part), events) == len(part)
+    decode.put_births_first(events)
     assert [(e.netns.cookie, e.type[6:], e.tid) for e in events if e.netns] == [
         *((5, "create", 5), (5, "enter", 1), (6, "create", 4), (6, "enter", 2), (5, "exit", 1)),
         *((7, "create", 3), (7, "enter", 3), (6, "enter", 4), (5, "enter", 5)),
@@ -577,4 +578,5 @@ def test_a_birth_stays_where_it_is_where_the_joiner_was_told_in_an_earlier_batch
     decode, events = decoder(), list[Event]()
     decode.decode_run(_about(5, 2, 1), [])
     decode.decode_run(_about(6, 2, 1) + _about(5, 1, 5), events)
+    decode.put_births_first(events)
     assert [(e.netns.cookie, e.type[6:]) for e in events if e.netns] == [(6, "enter"), (5, "create")]

@@ -132,6 +132,8 @@ class Decoder:
         self._cgroups = _Cgroups(forget)
         self._first: dict[int, int] = {}
         """By cookie: where in the present batch a namespace that was not known before is first spoken of."""
+        self._late: dict[int, float] = {}
+        """By its place in the present batch: where a birth belongs that comes after that."""
         self._offset = 0
         self._second_start = -_SECOND
         self._second_text = ""
@@ -167,6 +169,7 @@ class Decoder:
             if record[0] in _NETNS_TYPES and len(record) == NETNS_RECORD.size:
                 events: list[Event] = []
                 self.decode_run(_LENGTH + record, events)
+                self._first.clear()  # that place is not one in the batch
                 return events[0] if events else None
             if record[0] == CNI_START:
                 return self._cni_start(record)
@@ -229,6 +232,7 @@ class Decoder:
         first = self._first
         if not events:
             first.clear()
+            self._late.clear()
 
         def remember(cookie: int, inum: int) -> Known:
             first[cookie] = len(events)
@@ -282,9 +286,8 @@ class Decoder:
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                     )  # fmt: skip
                     self._namespaces.born(netns, when)
-                    if first.get(cookie, len(events)) < len(events):
-                        self._put_first(event, cookie, events)
-                        continue
+                    if (at := first.get(cookie, len(events))) < len(events):
+                        self._late[len(events)] = at - 0.5
                 elif kind == DESTROY:
                     event = NetnsDestroy(
                         time, netns, userns=userns, name=name, pod=pod,
@@ -309,17 +312,15 @@ class Decoder:
             return len(events) - before + 1
         return len(events) - before
 
-    def _put_first(self, birth: Event, cookie: int, events: list[Event]) -> None:
-        """Puts the birth of a namespace ahead of what the same batch has of others in it.
+    def put_births_first(self, events: list[Event]) -> None:
+        """Puts births ahead of what others did in the namespace before, in the batch that was decoded last.
 
         In the tracepoint tier a birth is seen when its system call returns. Others may have joined by then, through a
         pidfd. Nothing of the creator is passed: it was in that system call all the time.
         """
-        at = self._first[cookie]
-        events.insert(at, birth)
-        for other, index in self._first.items():
-            if index >= at:
-                self._first[other] = index + 1
+        if self._late:
+            place = self._late.get
+            events[:] = [events[at] for at in sorted(range(len(events)), key=lambda at: place(at, at))]
 
     def _netns(self, cookie: int, inum: int) -> Netns | None:
         """A namespace; None for cookie 0."""

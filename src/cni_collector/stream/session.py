@@ -202,6 +202,7 @@ class Session:
             mounts_read = self._namespaces.mounts_read
             if not self._taken:
                 self._taken, self.more = self._ring.read(CHUNK)
+                self._decoder.put_births_first(self._taken)
             if mounts_read != self._namespaces.mounts_read:
                 self.more = True  # a CNI call had them read anew
             elif not self.more:
