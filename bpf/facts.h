@@ -227,43 +227,6 @@ static __always_inline void report_refusal(enum record_type type, const struct n
 }
 
 /*
- * The task comes back from making itself the namespace that it is in, and nobody saw that begin: so it is not
- * known where it was before. While the collector starts, the namespace is found, if the snapshot has not met
- * it. Later on its birth and the entry are lost. All that follows is reported.
- */
-static __always_inline void report_unseen_birth(void)
-{
-	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), false);
-	struct fact fact = {.type = RECORD_NETNS_FOUND};
-	bool starting = state.phase == PHASE_STARTING;
-	struct netns left, now = {};
-	long error;
-
-	netns_here(&now);
-	if (!snapshot_walks || state.phase == PHASE_ENDING || is_host(&now) ||
-	    (ts && ts->created == now.cookie))
-		return;
-	error = track(&now, starting ? 0 : bpf_ktime_get_boot_ns(), true);
-	if (error == -EEXIST)
-		return;
-	if (error)
-		count_lost(RECORD_NETNS_DESTROY);
-	fact.subject = now;
-	if (starting) {
-		if (wanted(RECORD_NETNS_FOUND))
-			send_fact(&fact);
-		return;
-	}
-	count_lost(RECORD_NETNS_CREATE);
-	if (ts && ts->entered.cookie) {
-		left = ts->entered;
-		report_exit(&left, &now, CAUSE_UNSHARE);
-	}
-	count_lost(RECORD_NETNS_ENTER);
-	remember_entered(bpf_get_current_task_btf(), &now);
-}
-
-/*
  * Destruction. When the kernel's cleanup_net() has run, the namespaces that it took are off the list of
  * all namespaces: list_del_rcu() has left its mark in net->list, or the memory is free and carries
  * another cookie. Only cleanup_net() takes one off, and one run follows another, so whatever is found

@@ -76,13 +76,11 @@ enum syscall {
 	SYSCALL_UNSHARE,
 	SYSCALL_CLONE, /* or clone3 */
 	SYSCALL_DONE, /* its outcome was seen before its end */
+	SYSCALL_BEFORE = 8, /* with one of them: the snapshot met the task in it, or it has just returned */
 };
 
 /* The kernel once had no memory for the state of a task: it may lack that at the end of a system call. */
 static bool states_wanting;
-
-/* While the snapshot was taken, some task was in such a system call: its beginning was perhaps not seen. */
-static bool syscalls_before;
 
 struct netns {
 	__u64 net; /* its address, while it lives */
@@ -94,6 +92,7 @@ struct netns {
 /* What is known of one task. It survives exec, also by a thread that is not the leader. */
 struct task_state {
 	struct netns prev; /* where it was when the system call began */
+	struct netns before; /* where the snapshot met it in a system call */
 	struct netns target; /* where the system call would lead, if the fd says so */
 	struct netns entered; /* what it has entered and not left; none: cookie 0 */
 	__u64 created; /* cookie of the last namespace that it made itself, whose birth was reported */

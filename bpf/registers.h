@@ -29,10 +29,15 @@ static __always_inline bool is_compat(void)
 /* The same on all architectures. */
 #define SYS_CLONE3 435
 
-/* The number of clone, for the program that the current task executes. */
+/* The numbers of system calls, for the program that the current task executes. */
 static __always_inline __u32 clone_number(void)
 {
 	return on_x86() ? (is_compat() ? 120 : 56) : 220;
+}
+
+static __always_inline __u32 unshare_number(void)
+{
+	return on_x86() ? (is_compat() ? 310 : 272) : 97;
 }
 
 /* Which system call a task is in, by the registers with which it entered the kernel. */
@@ -42,6 +47,11 @@ static __always_inline __u32 syscall_number(const void *registers)
 	const struct pt_regs___arm64 *arm64 = registers;
 
 	return on_x86() ? x86->orig_ax : arm64->syscallno;
+}
+
+static __always_inline bool is_in_unshare(void)
+{
+	return syscall_number((const void *)bpf_task_pt_regs(bpf_get_current_task_btf())) == unshare_number();
 }
 
 /*

@@ -83,16 +83,37 @@ static __always_inline void track_all(void)
 	bpf_loop(1 << 20, track_next, &walk, 0);
 }
 
-/* Whether a task is in a system call that can change its netns, and perhaps began it before the hooks were
- * there. */
-static __always_inline bool is_in_syscall(struct task_struct *task)
+/* In which of the system calls that can change its netns a task is, or was last, if it is not in the kernel.
+ */
+static __always_inline enum syscall syscall_of(struct task_struct *task)
 {
-	const void *registers = (const void *)bpf_task_pt_regs(task);
-	__u32 number = syscall_number(registers);
+	__u32 number = syscall_number((const void *)bpf_task_pt_regs(task));
 
-	if (on_x86())
-		return number == 308 || number == 272 || number == 56 || number == SYS_CLONE3;
-	return number == 268 || number == 97 || number == 220 || number == SYS_CLONE3;
+	if (number == (on_x86() ? 308 : 268))
+		return SYSCALL_SETNS;
+	if (number == (on_x86() ? 272 : 97))
+		return SYSCALL_UNSHARE;
+	return number == (on_x86() ? 56 : 220) || number == SYS_CLONE3 ? SYSCALL_CLONE : SYSCALL_NONE;
+}
+
+/*
+ * Notes for a task in a system call what its beginning would have, which was perhaps not seen. One that
+ * begins at this moment notes it itself, and that stands.
+ */
+static __always_inline void note_syscall(struct task_struct *task)
+{
+	enum syscall syscall = syscall_of(task);
+	struct task_state *ts;
+
+	if (syscall == SYSCALL_NONE || !task->nsproxy)
+		return;
+	ts = task_state_of(task, true);
+	if (!ts) {
+		states_wanting = true;
+		return;
+	}
+	netns_of(task, &ts->before);
+	__sync_val_compare_and_swap(&ts->syscall, SYSCALL_NONE, syscall | SYSCALL_BEFORE);
 }
 
 /* Writes every task outside the host's netns, its cgroup's path ahead of it; then tracks all namespaces. */
@@ -110,8 +131,7 @@ int cni_snapshot(struct bpf_iter__task *ctx)
 		track_all();
 		return 0;
 	}
-	if (is_in_syscall(task))
-		syscalls_before = true;
+	note_syscall(task);
 	if (!task->nsproxy || task->nsproxy->net_ns == host_net)
 		return 0;
 	netns_of(task, &fact.subject);

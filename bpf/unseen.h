@@ -21,8 +21,7 @@ static __always_inline bool clones_netns(void)
 	return flags & CLONE_NEWNET;
 }
 
-/* Whether the system call could have changed the netns; for setns, `target` is where to, as far as that is
- * known. */
+/* Whether it could have changed the netns. For setns, `target` is where to, as far as that is known. */
 static __always_inline bool unseen_concerns(enum syscall syscall, struct netns *target)
 {
 	unsigned long nstype;
@@ -43,14 +42,40 @@ static __always_inline bool unseen_concerns(enum syscall syscall, struct netns *
 }
 
 /*
- * Whether nothing but seccomp can have kept the program from the beginning: a task that has a state has begun
- * its system call since the collector runs, and needed no memory.
+ * The task comes back from making itself the namespace that it is in. Where it was before is not known: so
+ * the birth and the entry are lost. All that follows is reported.
  */
+static __always_inline void report_unseen_birth(void)
+{
+	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), false);
+	struct netns left, now = {};
+	long error;
+
+	netns_here(&now);
+	if (!snapshot_walks || is_host(&now) || (ts && ts->created == now.cookie))
+		return;
+	error = track(&now, bpf_ktime_get_boot_ns(), true);
+	if (error == -EEXIST)
+		return;
+	if (error)
+		count_lost(RECORD_NETNS_DESTROY);
+	count_lost(RECORD_NETNS_CREATE);
+	if (ts && ts->entered.cookie) {
+		left = ts->entered;
+		report_exit(&left, &now, CAUSE_UNSHARE);
+	}
+	count_lost(RECORD_NETNS_ENTER);
+	remember_entered(bpf_get_current_task_btf(), &now);
+}
+
+/* Whether nothing but seccomp can have kept the program from the beginning. */
 static __always_inline bool is_by_seccomp(struct task_struct *task)
 {
-	if (!state.seccomp_shows || !bpf_core_field_exists(task->seccomp) || !task->seccomp.mode)
+	struct task_state *ts = task_state_of(task, false);
+
+	if (!state.seccomp_shows || states_wanting || (ts && ts->syscall & SYSCALL_BEFORE))
 		return false;
-	return task_state_of(task, false) || !(states_wanting || syscalls_before);
+	return bpf_core_field_exists(task->seccomp) && task->seccomp.mode;
 }
 
 /*
@@ -63,13 +88,7 @@ __noinline int report_unseen(__u32 syscall, long result)
 	struct netns target = {}, now = {};
 	bool by_seccomp;
 
-	if (state.phase == PHASE_ENDING || task->ptrace || !unseen_concerns(syscall, &target))
-		return 0;
-	if (syscall == SYSCALL_UNSHARE && !result) {
-		report_unseen_birth();
-		return 0;
-	}
-	if (state.phase != PHASE_RUNNING)
+	if (state.phase != PHASE_RUNNING || task->ptrace || !unseen_concerns(syscall, &target))
 		return 0;
 	by_seccomp = is_by_seccomp(task);
 	netns_here(&now);
@@ -77,7 +96,11 @@ __noinline int report_unseen(__u32 syscall, long result)
 		report_refusal(syscall == SYSCALL_SETNS ? RECORD_NETNS_ENTER_FAILED
 							: RECORD_NETNS_CREATE_FAILED,
 			       &target, &now, syscall_cause(syscall), -result, by_seccomp);
-	else if (syscall == SYSCALL_SETNS && !by_seccomp)
+	else if (by_seccomp)
+		return 0;
+	else if (syscall == SYSCALL_UNSHARE)
+		report_unseen_birth();
+	else if (syscall == SYSCALL_SETNS)
 		count_lost(is_host(&now) ? RECORD_NETNS_EXIT : RECORD_NETNS_ENTER);
 	return 0;
 }

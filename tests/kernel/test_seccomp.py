@@ -97,3 +97,15 @@ def test_what_the_kernel_refuses_under_a_filter_is_not_seccomps(scene: Scene) ->
     told = scene.events({}, {"main": pid})
     assert [(event.type, event.error) for event in told] == [("netns_create_failed", "EPERM")] * 2
     assert [event.refused_by for event in told if isinstance(event, NetnsCreateFailed)] == [None, None]
+
+
+def test_what_a_tracer_may_have_answered_is_left_alone(scene: Scene) -> None:
+    """A tracer can answer system calls, too (PTRACE_SYSEMU): whether anything was refused is unknown."""
+
+    def play() -> None:
+        assert not ctypes.PyDLL(None).ptrace(0, 0, 0, 0)  # PTRACE_TRACEME
+        _forbid({UNSHARE: errno.EPERM})
+        assert refused(lambda: unshare(CLONE_NEWNET)) == errno.EPERM
+
+    pid, _ = act(play)
+    assert scene.events({}, {"main": pid}) == []
