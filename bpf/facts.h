@@ -11,7 +11,7 @@ struct fact {
 	__u8 type;
 	__u8 cause;
 	__u16 error;
-	__u32 entered_tid;
+	__u32 detail;
 	struct netns subject;
 	struct netns other;
 	__u64 lifetime;
@@ -29,7 +29,7 @@ static __always_inline void describe_fact(const struct fact *fact, struct netns_
 	record->inum = fact->subject.inum;
 	record->other_cookie = fact->other.cookie;
 	record->other_inum = fact->other.inum;
-	record->entered_tid = fact->entered_tid;
+	record->detail = fact->detail;
 	record->lifetime = fact->lifetime;
 	record->teardown = fact->teardown;
 }
@@ -64,6 +64,13 @@ __noinline int send_fact(struct fact *fact)
 	return 0;
 }
 
+static __always_inline enum cause syscall_cause(enum syscall syscall)
+{
+	return syscall == SYSCALL_SETNS	  ? CAUSE_SETNS
+	       : syscall == SYSCALL_CLONE ? CAUSE_CLONE
+					  : CAUSE_UNSHARE;
+}
+
 static __always_inline struct task_state *task_state_of(struct task_struct *task, bool create)
 {
 	return bpf_task_storage_get(&task_states, task, NULL, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
@@ -79,11 +86,8 @@ static __always_inline long track(const struct netns *ns, __u64 born, bool repor
 		.userns = ns->userns,
 		.reported = reported,
 	};
-	long error = bpf_map_update_elem(&tracked, &ns->cookie, &entry, BPF_NOEXIST);
 
-	if (error && error != -EEXIST)
-		tracked_overflowed = true;
-	return error;
+	return bpf_map_update_elem(&tracked, &ns->cookie, &entry, BPF_NOEXIST);
 }
 
 /*
@@ -169,7 +173,7 @@ static __always_inline void report_exit(const struct netns *ns, const struct net
 		return;
 	ts = task_state_of(bpf_get_current_task_btf(), false);
 	if (ts && ts->entered.cookie) {
-		fact.entered_tid = ts->entered_tid;
+		fact.detail = ts->entered_tid;
 		ts->entered.cookie = 0;
 	}
 	send_fact(&fact);
@@ -199,36 +203,26 @@ static __always_inline void report_exit_at_end(void)
 	report_exit(&ns, &nowhere, CAUSE_EXIT);
 }
 
-/* An attempt of the task was refused. `target` is empty where it cannot be known. */
+/*
+ * An attempt of the task was refused. `target` is empty where it cannot be known. A signal that is pending
+ * interrupts some system calls before they have done anything: they return an error that no program ever
+ * sees, and the kernel makes them again when the signal has been handled. That is no refusal: the next try
+ * tells.
+ */
 static __always_inline void report_refusal(enum record_type type, const struct netns *target,
-					   const struct netns *prev, enum cause cause, long error)
+					   const struct netns *prev, enum cause cause, long error,
+					   enum refuser refuser)
 {
 	struct fact fact = {
 		.type = type,
 		.cause = cause,
 		.error = error,
+		.detail = refuser,
 		.subject = *target,
 		.other = *prev,
 	};
 
-	if (wanted(type))
-		send_fact(&fact);
-}
-
-/*
- * The task comes back from creating the namespace that it is in, and nobody saw that begin: the system call
- * began before the collector did. The namespace is found, if neither the snapshot nor another hook knew it.
- */
-static __always_inline void report_found(void)
-{
-	struct fact fact = {.type = RECORD_NETNS_FOUND};
-
-	if (!snapshot_walks || tracked_overflowed)
-		return;
-	netns_here(&fact.subject);
-	if (is_host(&fact.subject) || bpf_map_lookup_elem(&tracked, &fact.subject.cookie))
-		return;
-	if (!track(&fact.subject, 0, true) && wanted(RECORD_NETNS_FOUND))
+	if (wanted(type) && (error < ERESTARTSYS || error > ERESTART_RESTARTBLOCK))
 		send_fact(&fact);
 }
 

@@ -15,6 +15,8 @@ struct cni_end_record *keep_cni_end_record;
 enum record_type keep_record_type;
 enum cause keep_cause;
 enum edge keep_edge;
+enum phase keep_phase;
+enum refuser keep_refuser;
 
 /* Shared with Python. */
 
@@ -41,9 +43,6 @@ struct {
 	__type(key, __u64);
 	__type(value, struct tracked);
 } tracked SEC(".maps");
-
-/* A namespace found no room there: since then, one that is not tracked may have been reported. */
-static bool tracked_overflowed;
 
 /* Addresses in the kernel. */
 
@@ -76,7 +75,12 @@ enum syscall {
 	SYSCALL_SETNS,
 	SYSCALL_UNSHARE,
 	SYSCALL_CLONE, /* or clone3 */
+	SYSCALL_DONE, /* its outcome was seen before its end */
+	SYSCALL_BEFORE = 8, /* with one of them: the snapshot met the task in it, or it has just returned */
 };
+
+/* The kernel once had no memory for the state of a task: it may lack that at the end of a system call. */
+static bool states_wanting;
 
 struct netns {
 	__u64 net; /* its address, while it lives */
@@ -88,9 +92,10 @@ struct netns {
 /* What is known of one task. It survives exec, also by a thread that is not the leader. */
 struct task_state {
 	struct netns prev; /* where it was when the system call began */
+	struct netns before; /* where the snapshot met it in a system call */
 	struct netns target; /* where the system call would lead, if the fd says so */
 	struct netns entered; /* what it has entered and not left; none: cookie 0 */
-	__u64 created; /* cookie of the namespace whose birth was reported ahead of the system call's end */
+	__u64 created; /* cookie of the last namespace that it made itself, whose birth was reported */
 	__u32 entered_tid; /* its tid when it entered */
 	__u32 syscall; /* under way, its outcome unknown */
 };

@@ -49,6 +49,15 @@ int BPF_PROG(cni_fx_unshare, unsigned long flags, int result)
 	return 0;
 }
 
+SEC("?fentry/switch_task_namespaces")
+int BPF_PROG(cni_fe_switch, const struct task_struct *task, const struct nsproxy *to)
+{
+	/* A task that ends, or one that never began, switches to none. */
+	if (to && task == bpf_get_current_task_btf())
+		task_switch_namespaces(to);
+	return 0;
+}
+
 SEC("?fentry/kernel_clone")
 int BPF_PROG(cni_fe_clone, const struct kernel_clone_args *args)
 {

@@ -43,8 +43,11 @@ int cni_syscall(void *ctx)
 	return 0;
 }
 
-/* cleanup_net() is the only work on the workqueue "netns" (net_ns_init). */
-static __always_inline bool on_netns_workqueue(void)
+/*
+ * cleanup_net() is the only work on the workqueue "netns" (net_ns_init). Work of bottom halves may interrupt
+ * the worker that runs it: then the worker's work is another.
+ */
+static __always_inline bool on_netns_workqueue(const struct work_struct *work)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct kthread *kthread = bpf_core_field_exists(task->worker_private)
@@ -53,6 +56,8 @@ static __always_inline bool on_netns_workqueue(void)
 	struct worker *worker = BPF_CORE_READ(kthread, data);
 	char name[8] = {};
 
+	if (BPF_CORE_READ(worker, current_work) != work)
+		return false;
 	bpf_probe_read_kernel_str(name, sizeof(name), BPF_CORE_READ(worker, current_pwq, wq)->name);
 	return !__builtin_memcmp(name, "netns\0\0", 8);
 }
@@ -60,9 +65,10 @@ static __always_inline bool on_netns_workqueue(void)
 SEC("?raw_tp/workqueue_execute_start")
 int cni_tp_cleanup(struct bpf_raw_tracepoint_args *ctx)
 {
-	void *function = BPF_CORE_READ((struct work_struct *)ctx->args[0], func);
+	const struct work_struct *work = (const void *)ctx->args[0];
+	void *function = BPF_CORE_READ(work, func);
 
-	if (cleanup_net ? function != cleanup_net : !on_netns_workqueue())
+	if (cleanup_net ? function != cleanup_net : !on_netns_workqueue(work))
 		return 0;
 	cleanup_net = function;
 	cleanup_begin();

@@ -17,6 +17,13 @@
 /* kernel/cgroup/cgroup.c, cgroup_init(): no kernel has more controllers. */
 #define MAX_SUBSYS 16
 
+/* include/linux/errno.h: what a system call that is to be made again returns lies between these. */
+#define ERESTARTSYS 512
+#define ERESTART_RESTARTBLOCK 516
+
+/* arch/x86/include/asm/thread_info.h: the task is in a system call of a 32-bit program. */
+#define TS_COMPAT 0x0002
+
 #define NSFS_MAGIC 0x6e736673
 #define PID_FS_MAGIC 0x50494446 /* pidfds from 6.9 on */
 #define ANON_INODE_FS_MAGIC 0x09041934 /* pidfds before that */
@@ -155,7 +162,18 @@ struct linux_binprm {
 	const char *filename;
 };
 
+struct thread_info {
+	__u32 status; /* on x86-64 */
+};
+
+struct seccomp {
+	int mode;
+};
+
 struct task_struct {
+	struct thread_info thread_info;
+	unsigned int ptrace; /* not 0: another task traces it */
+	struct seccomp seccomp;
 	int pid;
 	int tgid;
 	int exit_code;
@@ -191,6 +209,7 @@ struct pool_workqueue {
 };
 
 struct worker {
+	struct work_struct *current_work;
 	struct pool_workqueue *current_pwq;
 };
 
@@ -202,13 +221,22 @@ struct kernel_clone_args {
 	__u64 flags;
 };
 
+/* Has this field since 6.7, whose trace_call_bpf() counts the runs that it skips. */
+struct bpf_link_info___counting {
+	struct {
+		__u64 missed;
+	} kprobe_multi;
+};
+
 /* Registers, by architecture: libbpf finds each of these flavours in the kernel's pt_regs or not. */
 struct pt_regs___x86 {
-	unsigned long bx, cx, si, di, ax;
+	unsigned long bx, cx, si, di, ax, orig_ax;
 };
 
 struct pt_regs___arm64 {
 	__u64 regs[31];
+	__u64 orig_x0;
+	int syscallno;
 };
 
 struct trace_event_raw_sys_enter {

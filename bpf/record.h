@@ -34,6 +34,12 @@ enum cause {
 	CAUSE_EXIT = 4,
 };
 
+/* Who refused. */
+enum refuser {
+	REFUSER_UNKNOWN = 0,
+	REFUSER_SECCOMP = 1,
+};
+
 /* Where cni_syscall runs: the cookie of its attachment to a tracepoint, which has the same name. */
 enum edge {
 	SYS_ENTER_SETNS = 1,
@@ -69,7 +75,7 @@ struct netns_record {
 	__u32 inum;
 	__u32 other_inum;
 	struct task task;
-	__u32 entered_tid; /* of a netns_exit: the task's tid when it entered */
+	__u32 detail; /* of a netns_exit: the task's tid when it entered; of a refusal: enum refuser */
 	__u64 lifetime; /* of a netns_destroy: since its birth */
 	__u64 teardown; /* of a netns_destroy: since the kernel began to clean up */
 };
@@ -124,12 +130,22 @@ struct lost {
 	__u64 count[RECORD_TYPES];
 };
 
-/* What lives as long as the collector does. Python reads all of it and writes the last two. */
+enum phase {
+	PHASE_STARTING = 0,
+	PHASE_RUNNING = 1, /* the snapshot has been read: destructions are reported */
+	PHASE_ENDING = 2, /* hooks are being detached, beginnings of system calls before their ends */
+};
+
+/* What lives as long as the collector does. Python reads all of it; it writes `cgroup_epoch`, `phase` and
+ * `seccomp_shows`. */
 struct state {
 	__u64 host_cookie;
 	__u32 host_inum;
 	__u32 cgroup_epoch; /* raised by Python when it forgets paths: they are sent anew */
-	__u32 ready; /* the snapshot has been read: report destructions */
+	__u32 phase; /* enum phase */
+	__u32 counts_skips; /* the kernel counts every run of a program that it skips */
+	__u32 seccomp_shows; /* set by Python: the hooks see the end, not the beginning, of what seccomp
+				answers, and none is skipped */
 };
 
 /* Which namespace a task is in: what `cni_where` writes. */

@@ -29,10 +29,11 @@ int cni_host(void *ctx)
 	netns_at(host_net, &ns);
 	state.host_cookie = ns.cookie;
 	state.host_inum = ns.inum;
+	state.counts_skips = bpf_core_field_exists(struct bpf_link_info___counting, kprobe_multi.missed);
 	return 0;
 }
 
-/* Reports what was destroyed between the snapshot and `ready`. */
+/* Reports what was destroyed while the collector started. */
 SEC("?raw_tp")
 int cni_sweep(void *ctx)
 {
@@ -98,6 +99,39 @@ static __always_inline void track_all(void)
 		;
 }
 
+/* In which of the system calls that can change its netns a task is, or was last, if it is not in the kernel.
+ */
+static __always_inline enum syscall syscall_of(struct task_struct *task)
+{
+	__u32 number = syscall_number((const void *)bpf_task_pt_regs(task));
+
+	if (number == (on_x86() ? 308 : 268))
+		return SYSCALL_SETNS;
+	if (number == (on_x86() ? 272 : 97))
+		return SYSCALL_UNSHARE;
+	return number == (on_x86() ? 56 : 220) || number == SYS_CLONE3 ? SYSCALL_CLONE : SYSCALL_NONE;
+}
+
+/*
+ * Notes for a task in a system call what its beginning would have, which was perhaps not seen. One that
+ * begins at this moment notes it itself, and that stands.
+ */
+static __always_inline void note_syscall(struct task_struct *task)
+{
+	enum syscall syscall = syscall_of(task);
+	struct task_state *ts;
+
+	if (syscall == SYSCALL_NONE || !task->nsproxy)
+		return;
+	ts = task_state_of(task, true);
+	if (!ts) {
+		states_wanting = true;
+		return;
+	}
+	netns_of(task, &ts->before);
+	__sync_val_compare_and_swap(&ts->syscall, SYSCALL_NONE, syscall | SYSCALL_BEFORE);
+}
+
 /* Writes every task outside the host's netns, its cgroup's path ahead of it; then tracks all namespaces. */
 SEC("?iter/task")
 int cni_snapshot(struct bpf_iter__task *ctx)
@@ -113,6 +147,7 @@ int cni_snapshot(struct bpf_iter__task *ctx)
 		track_all();
 		return 0;
 	}
+	note_syscall(task);
 	if (!task->nsproxy || task->nsproxy->net_ns == host_net)
 		return 0;
 	netns_of(task, &fact.subject);

@@ -7,6 +7,11 @@
 #ifndef CNI_SYSCALLS_H
 #define CNI_SYSCALLS_H
 
+static __always_inline bool is_under_way(const struct task_state *ts)
+{
+	return ts->syscall != SYSCALL_NONE && ts->syscall < SYSCALL_DONE;
+}
+
 /* The current task has made itself a namespace, and is in it or about to be. */
 static __always_inline void report_unshare(struct task_state *ts, const struct netns *now)
 {
@@ -14,6 +19,7 @@ static __always_inline void report_unshare(struct task_state *ts, const struct n
 
 	if (ts->created != now->cookie)
 		report_create(now, &prev, CAUSE_UNSHARE);
+	ts->created = now->cookie;
 	report_move(&prev, now, CAUSE_UNSHARE);
 }
 
@@ -29,7 +35,7 @@ __noinline int settle_syscall(void)
 	struct netns prev, now = {};
 	__u32 syscall;
 
-	if (!ts || ts->syscall == SYSCALL_NONE)
+	if (!ts || !is_under_way(ts))
 		return 0;
 	syscall = ts->syscall;
 	ts->syscall = SYSCALL_NONE;
@@ -50,27 +56,47 @@ static __always_inline struct task_state *syscall_begin(enum syscall syscall)
 	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), true);
 	struct netns now = {};
 
-	if (ts) {
-		if (ts->syscall != SYSCALL_NONE)
-			settle_syscall();
-		netns_here(&now);
-		ts->prev = now;
-		ts->syscall = syscall;
-	} else {
-		count_lost(syscall == SYSCALL_SETNS ? RECORD_NETNS_ENTER : RECORD_NETNS_CREATE);
+	if (!ts) {
+		states_wanting = true;
+		return NULL;
 	}
+	if (is_under_way(ts))
+		settle_syscall();
+	netns_here(&now);
+	ts->prev = now;
+	ts->syscall = syscall;
 	return ts;
 }
 
-/* The state that the same system call left at its beginning, if its outcome is not known yet. */
-static __always_inline struct task_state *syscall_end(enum syscall syscall)
-{
-	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), false);
+/* What the end of a system call finds. */
+struct noted {
+	struct task_state *ts; /* what its beginning noted; NULL: there is nothing to report any more */
+	bool unseen; /* no beginning was seen */
+};
 
-	if (!ts || ts->syscall != syscall)
-		return NULL;
-	ts->syscall = SYSCALL_NONE;
-	return ts;
+static __always_inline struct noted syscall_end(enum syscall syscall)
+{
+	struct noted noted = {.ts = task_state_of(bpf_get_current_task_btf(), false)};
+	struct netns nothing = {};
+	__u32 was;
+
+	if (!noted.ts) {
+		noted.unseen = true;
+		return noted;
+	}
+	was = noted.ts->syscall;
+	if (was == (syscall | SYSCALL_BEFORE) && syscall != SYSCALL_CLONE) {
+		noted.ts->prev = noted.ts->before;
+		noted.ts->target = nothing;
+		was = syscall;
+	}
+	if (was == syscall || was == SYSCALL_DONE)
+		noted.ts->syscall = SYSCALL_NONE;
+	if (was != syscall) {
+		noted.ts = NULL;
+		noted.unseen = was != SYSCALL_DONE;
+	}
+	return noted;
 }
 
 /*
@@ -94,23 +120,31 @@ __noinline int setns_begin(__u32 fd, __u32 nstype)
 	return 0;
 }
 
-__noinline int setns_end(long result)
+/* Reports the outcome; not 0: the beginning was not seen. So do those of the other system calls. */
+__noinline int setns_outcome(long result)
 {
-	struct task_state *ts = syscall_end(SYSCALL_SETNS);
+	struct noted noted = syscall_end(SYSCALL_SETNS);
+	struct task_state *ts = noted.ts;
 	struct netns prev, now = {};
 
 	if (!ts)
-		return 0;
+		return noted.unseen;
 	prev = ts->prev;
 	if (result < 0) {
 		now = ts->target;
-		report_refusal(RECORD_NETNS_ENTER_FAILED, &now, &prev, CAUSE_SETNS, -result);
+		report_refusal(RECORD_NETNS_ENTER_FAILED, &now, &prev, CAUSE_SETNS, -result, REFUSER_UNKNOWN);
 		return 0;
 	}
 	netns_here(&now);
 	if (now.cookie != prev.cookie)
 		report_move(&prev, &now, CAUSE_SETNS);
 	return 0;
+}
+
+static __always_inline void setns_end(long result)
+{
+	if (setns_outcome(result))
+		report_unseen(SYSCALL_SETNS, result);
 }
 
 __noinline int unshare_begin(unsigned long flags)
@@ -120,23 +154,31 @@ __noinline int unshare_begin(unsigned long flags)
 	return 0;
 }
 
-__noinline int unshare_end(long result)
+__noinline int unshare_outcome(long result)
 {
-	struct task_state *ts = syscall_end(SYSCALL_UNSHARE);
+	struct noted noted = syscall_end(SYSCALL_UNSHARE);
+	struct task_state *ts = noted.ts;
 	struct netns prev, now = {}, nothing = {};
 
-	if (!ts) {
-		report_found();
-		return 0;
-	}
+	if (!ts)
+		return noted.unseen;
 	if (result < 0) {
 		prev = ts->prev;
-		report_refusal(RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_UNSHARE, -result);
+		report_refusal(RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_UNSHARE, -result,
+			       REFUSER_UNKNOWN);
 		return 0;
 	}
 	netns_here(&now);
-	report_unshare(ts, &now);
+	prev = ts->prev;
+	if (now.cookie != prev.cookie)
+		report_unshare(ts, &now);
 	return 0;
+}
+
+static __always_inline void unshare_end(long result)
+{
+	if (unshare_outcome(result))
+		report_unseen(SYSCALL_UNSHARE, result);
 }
 
 __noinline int clone_begin(__u64 flags)
@@ -147,20 +189,28 @@ __noinline int clone_begin(__u64 flags)
 }
 
 /* A clone that succeeds is seen by the fork, unless the kernel skipped that; here, what was refused. */
-__noinline int clone_end(long result)
+__noinline int clone_outcome(long result)
 {
-	struct task_state *ts = syscall_end(SYSCALL_CLONE);
+	struct noted noted = syscall_end(SYSCALL_CLONE);
+	struct task_state *ts = noted.ts;
 	struct netns prev, nothing = {};
 
 	if (!ts)
-		return 0;
+		return noted.unseen;
 	if (result < 0) {
 		prev = ts->prev;
-		report_refusal(RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_CLONE, -result);
+		report_refusal(RECORD_NETNS_CREATE_FAILED, &nothing, &prev, CAUSE_CLONE, -result,
+			       REFUSER_UNKNOWN);
 	} else {
 		count_lost(RECORD_NETNS_ENTER);
 	}
 	return 0;
+}
+
+static __always_inline void clone_end(long result)
+{
+	if (clone_outcome(result) && result < 0)
+		report_unseen(SYSCALL_CLONE, result);
 }
 
 /* The current task has made a child, which is in another namespace and does not run yet. */
@@ -176,7 +226,8 @@ static __always_inline void task_fork(struct task_struct *child)
 	cgroup = cgroup_of(child);
 	netns_here(&prev);
 	if (ts) {
-		ts->syscall = SYSCALL_NONE;
+		if (ts->syscall == SYSCALL_CLONE)
+			ts->syscall = SYSCALL_DONE;
 		reported = ts->created == now.cookie;
 	}
 	if (!reported)
@@ -193,7 +244,7 @@ static __always_inline void copy_net_ns_end(struct net *net)
 	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), false);
 	struct netns now, prev;
 
-	if (!ts || ts->syscall == SYSCALL_NONE || (__u64)net >= -MAX_ERRNO || (__u64)net == ts->prev.net)
+	if (!ts || !is_under_way(ts) || (__u64)net >= -MAX_ERRNO || (__u64)net == ts->prev.net)
 		return;
 	prev = ts->prev;
 	netns_at(net, &now);
@@ -201,24 +252,32 @@ static __always_inline void copy_net_ns_end(struct net *net)
 	report_create(&now, &prev, ts->syscall == SYSCALL_UNSHARE ? CAUSE_UNSHARE : CAUSE_CLONE);
 }
 
-/* The current task switches to other namespaces: the system call that it is in succeeds. */
+/*
+ * The current task switches to other namespaces: the system call that it is in succeeds. Where the task was
+ * is known here also if the beginning was skipped.
+ */
 static __always_inline void task_switch_namespaces(const struct nsproxy *to)
 {
-	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), false);
-	struct netns prev, now;
+	const struct net *net = BPF_CORE_READ(to, net_ns);
+	struct netns prev = {}, now;
+	struct task_state *ts;
 	__u32 syscall;
 
-	if (!ts || ts->syscall == SYSCALL_NONE)
+	netns_here(&prev);
+	if (prev.net == (__u64)net)
+		return;
+	ts = task_state_of(bpf_get_current_task_btf(), true);
+	if (!ts)
 		return;
 	syscall = ts->syscall;
-	ts->syscall = SYSCALL_NONE;
-	netns_at(BPF_CORE_READ(to, net_ns), &now);
-	if (syscall == SYSCALL_UNSHARE) {
+	if (!is_under_way(ts))
+		syscall = is_in_unshare() ? SYSCALL_UNSHARE : SYSCALL_SETNS;
+	ts->syscall = SYSCALL_DONE;
+	ts->prev = prev;
+	netns_at(net, &now);
+	if (syscall == SYSCALL_UNSHARE)
 		report_unshare(ts, &now);
-		return;
-	}
-	prev = ts->prev;
-	if (now.cookie != prev.cookie)
+	else
 		report_move(&prev, &now, CAUSE_SETNS);
 }
 
@@ -237,7 +296,7 @@ static __always_inline void cleanup_begin(void)
 
 static __always_inline void cleanup_end(void)
 {
-	if (state.ready)
+	if (state.phase != PHASE_STARTING)
 		report_destroyed();
 	cleanup_start = 0;
 }

@@ -168,6 +168,8 @@ class NetnsCreateFailed(_ByTask, frozen=True, gc=False, tag="netns_create_failed
     prev: Netns = _always("prev")
     cause: str = _always("cause")
     error: str = _always("error")
+    refused_by: str | None = None
+    """`seccomp` where that refused it; absent where it was the kernel, or that is not known."""
 
 
 class NetnsEnterFailed(_ByTask, frozen=True, gc=False, tag="netns_enter_failed"):
@@ -176,6 +178,8 @@ class NetnsEnterFailed(_ByTask, frozen=True, gc=False, tag="netns_enter_failed")
     prev: Netns = _always("prev")
     cause: str = _always("cause")
     error: str = _always("error")
+    refused_by: str | None = None
+    """As in `netns_create_failed`."""
 
 
 class NetnsFound(Event, frozen=True, gc=False, tag="netns_found"):
@@ -258,6 +262,8 @@ class CollectorStart(Event, frozen=True, gc=False, tag="collector_start"):
     """The initial network namespace."""
     missing: list[str] = []
     """What is not reported because its hooks are not to be had here."""
+    uncounted: list[str] = []
+    """What this kernel may hide without counting that it did."""
 
 
 class CollectorStop(Event, frozen=True, gc=False, tag="collector_stop"):

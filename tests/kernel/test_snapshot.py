@@ -113,6 +113,23 @@ def test_what_goes_on_inside_while_starting_finds_nothing_twice() -> None:
         inside.end()
 
 
+def test_what_goes_on_while_stopping_is_neither_found_nor_lost() -> None:
+    """The hooks go one after the other: some system calls have an end that is seen, and no beginning."""
+
+    def play(self: Puppet) -> int:
+        while not self.spoken_to():
+            unshare(CLONE_NEWNET)
+            time.sleep(0.02 if EMULATED else 0)  # or there are thousands
+        return 0
+
+    with Puppet(play) as maker, watching() as watch:
+        watch.wait(lambda e: isinstance(e, NetnsCreate) and e.pid == maker.pid)
+        stop = watch.stop()
+        maker.end()
+    assert stop.lost == 0
+    assert not [e for e in watch.events if isinstance(e, NetnsFound) and e.members is None]
+
+
 @pytest.mark.any_tier
 def test_list(tmp_path: Path) -> None:
     mount = tmp_path / "named"

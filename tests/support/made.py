@@ -35,6 +35,7 @@ def always(kind: type[Event]) -> set[str]:
     return {field.name for field in msgspec.structs.fields(kind) if callable(field.default_factory)} - {
         "by_type",
         "missing",
+        "uncounted",
     }
 
 

@@ -16,7 +16,7 @@ TASK = "IIIIQI16s"
 TASK_FIELDS = "pid tid ppid uid cgroup hierarchy comm"
 NETNS = struct.Struct(f"=BBHIQQQII{TASK}IQQ")
 NETNS_FIELDS = (
-    f"type cause error userns time cookie other_cookie inum other_inum {TASK_FIELDS} entered_tid lifetime teardown"
+    f"type cause error userns time cookie other_cookie inum other_inum {TASK_FIELDS} detail lifetime teardown"
 )
 CNI_START = struct.Struct(f"=BBHIQQQ{TASK}")
 CNI_START_FIELDS = f"type cut length own_inum time started own_cookie {TASK_FIELDS}"

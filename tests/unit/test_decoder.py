@@ -104,13 +104,13 @@ GOLDEN: dict[str, tuple[bytes, Event, str]] = {
         f"{JSON_WHO},{JSON_USERNS},{JSON_WHERE}}}",
     ),
     "exit by moving": (
-        netns_record(type=3, cause=3, entered_tid=11, **SUBJECT, **OTHER, **TASK),
+        netns_record(type=3, cause=3, detail=11, **SUBJECT, **OTHER, **TASK),
         NetnsExit(TIME, A, next=HOST, cause="setns", userns=4026531837, **WHO, **WHERE),
         f'{{"type":"netns_exit","time":"{TIME}","netns":{JSON_A},"next":{JSON_HOST},"cause":"setns",'
         f"{JSON_WHO},{JSON_USERNS},{JSON_WHERE}}}",
     ),
     "exit by ending, entered under another tid": (
-        netns_record(type=3, cause=4, entered_tid=12, **SUBJECT, **TASK),
+        netns_record(type=3, cause=4, detail=12, **SUBJECT, **TASK),
         NetnsExit(TIME, A, cause="exit", userns=4026531837, entered_tid=12, **WHO, **WHERE),
         f'{{"type":"netns_exit","time":"{TIME}","netns":{JSON_A},"cause":"exit",'
         f'{JSON_WHO},{JSON_USERNS},{JSON_WHERE},"entered_tid":12}}',
@@ -190,8 +190,10 @@ ANY_NETNS_RECORD, ANY_CNI_END_RECORD = (
 def possible(fields: dict[str, Any]) -> dict[str, Any]:
     """A record's fields, as far as its type has them: what it always has is not zero, what it never has is."""
     always: dict[str, Any] = dict.fromkeys(ALWAYS[fields["type"]], 1)
-    never = dict.fromkeys(("other_cookie", "other_inum", "cause", "error"), 0) if fields["type"] == 7 else {}
-    return {name: never.get(name, value or always.get(name, value)) for name, value in fields.items()}
+    fixed = dict.fromkeys(("other_cookie", "other_inum", "cause", "error"), 0) if fields["type"] == 7 else {}
+    if fields["type"] in (5, 6):
+        fixed["detail"] = fields["detail"] % len(wire.REFUSERS)
+    return {name: fixed.get(name, value or always.get(name, value)) for name, value in fields.items()}
 
 
 def utc(nanoseconds: int) -> str:
@@ -246,6 +248,8 @@ def test_whatever_a_record_says_is_in_the_event(fields: dict[str, Any]) -> None:
     assert [event.pid, event.tid, event.ppid, event.uid] == [fields[name] for name in ("pid", "tid", "ppid", "uid")]
     if event.netns:
         assert event.userns == fields["userns"]
+    if isinstance(event, NetnsCreateFailed | NetnsEnterFailed):
+        assert event.refused_by == wire.REFUSERS[fields["detail"]]
 
 
 @pytest.mark.parametrize(
@@ -262,6 +266,13 @@ def test_errors_have_their_names_where_they_have_one(number: int, name: str) -> 
     event = decoder().decode(netns_record(type=5, error=number), 0, NETNS.size)
     assert event is not None
     assert event.error == name
+
+
+@pytest.mark.parametrize("kind", [5, 6])
+def test_a_refuser_from_another_version_is_counted(kind: int) -> None:
+    decode = decoder()
+    assert decode.decode(netns_record(type=kind, detail=2), 0, NETNS.size) is None
+    assert decode.undecodable == 1
 
 
 def test_a_record_is_read_in_place() -> None:
@@ -544,3 +555,28 @@ def test_a_run_ends_where_it_should(
     assert decode.decode_run(slots[:whole], events) == taken
     assert list(map(type, events)) == [NetnsDestroy, *types]
     assert decode.undecodable == undecodable
+
+
+def _about(cookie: int, kind: int, tid: int) -> bytes:
+    return slot(netns_record(type=kind, cookie=cookie, inum=cookie, cause=3, **OTHER, **TASK | {"tid": tid}))
+
+
+def test_a_birth_comes_before_what_others_did_in_the_namespace_meanwhile() -> None:
+    """Two namespaces whose joiners were told first, and one between them that nobody joined."""
+    decode, events = decoder(), list[Event]()
+    run = [(5, 2, 1), (6, 2, 2), (5, 3, 1), (7, 1, 3), (7, 2, 3), (6, 1, 4), (6, 2, 4), (5, 1, 5), (5, 2, 5)]
+    for part in (run[:6], run[6:]):  # the paths of cgroups may stand in between
+        assert decode.decode_run(b"".join(_about(*one) for one in part), events) == len(part)
+    decode.put_births_first(events)
+    assert [(e.netns.cookie, e.type[6:], e.tid) for e in events if e.netns] == [
+        *((5, "create", 5), (5, "enter", 1), (6, "create", 4), (6, "enter", 2), (5, "exit", 1)),
+        *((7, "create", 3), (7, "enter", 3), (6, "enter", 4), (5, "enter", 5)),
+    ]
+
+
+def test_a_birth_stays_where_it_is_where_the_joiner_was_told_in_an_earlier_batch() -> None:
+    decode, events = decoder(), list[Event]()
+    decode.decode_run(_about(5, 2, 1), [])
+    decode.decode_run(_about(6, 2, 1) + _about(5, 1, 5), events)
+    decode.put_births_first(events)
+    assert [(e.netns.cookie, e.type[6:]) for e in events if e.netns] == [(6, "enter"), (5, "create")]

@@ -44,13 +44,13 @@ OWN: dict[type[Event], tuple[str, str]] = {  # type, and the fields that only it
     NetnsEnter: ("netns_enter", ""),
     NetnsExit: ("netns_exit", "entered_tid"),
     NetnsDestroy: ("netns_destroy", "lifetime_ns teardown_ns"),
-    NetnsCreateFailed: ("netns_create_failed", ""),
-    NetnsEnterFailed: ("netns_enter_failed", ""),
+    NetnsCreateFailed: ("netns_create_failed", "refused_by"),
+    NetnsEnterFailed: ("netns_enter_failed", "refused_by"),
     NetnsFound: ("netns_found", "members"),
     CniStart: ("cni_start", CALL),
     CniEnd: ("cni_end", f"{CALL} duration_ns exit_code signal"),
     Lost: ("lost", "count by_type skipped unreadable"),
-    CollectorStart: ("collector_start", "schema version boot_id kernel arch tier host_netns missing"),
+    CollectorStart: ("collector_start", "schema version boot_id kernel arch tier host_netns missing uncounted"),
     CollectorStop: ("collector_stop", "events lost skipped unreadable"),
 }
 NUMBERS = st.integers(1, 2**64 - 1)

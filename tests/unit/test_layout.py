@@ -19,13 +19,13 @@ TASK = "pid tid ppid uid cgroup+hierarchy comm"
 LAYOUTS = {  # the fields in the order of the format; those that Python reads as one are joined by "+"
     "netns_record": (
         wire.NETNS_RECORD,
-        f"type cause error userns time cookie other_cookie inum other_inum {TASK} entered_tid lifetime teardown",
+        f"type cause error userns time cookie other_cookie inum other_inum {TASK} detail lifetime teardown",
     ),
     "cni_start_record": (wire.CNI_START_RECORD, f"type cut length own_inum time started own_cookie {TASK}"),
     "cni_end_record": (wire.CNI_END_RECORD, f"type unreadable status {TASK} time started duration"),
     "cgroup_record": (wire.CGROUP_RECORD, "type level length hierarchy id"),
     "lost": (wire.LOST, "count"),
-    "state": (wire.STATE, "host_cookie host_inum cgroup_epoch ready"),
+    "state": (wire.STATE, "host_cookie host_inum cgroup_epoch phase counts_skips seccomp_shows"),
     "tracked": (wire.TRACKED, "net born inum userns reported"),
     "task_place": (wire.TASK_PLACE, "cookie inum tid"),
 }
@@ -121,7 +121,8 @@ def test_sizes_by_which_records_are_told_apart_and_maps_are_read() -> None:
 
 def test_the_fields_that_python_writes() -> None:
     assert BTF.fields("state")["cgroup_epoch"].offset == wire.STATE_EPOCH
-    assert BTF.fields("state")["ready"].offset == wire.STATE_READY
+    assert BTF.fields("state")["phase"].offset == wire.STATE_PHASE
+    assert BTF.fields("state")["seccomp_shows"].offset == wire.STATE_SECCOMP_SHOWS
 
 
 def test_record_types() -> None:
@@ -147,6 +148,19 @@ def test_record_types() -> None:
 def test_causes() -> None:
     causes = {f"CAUSE_{(cause or 'none').upper()}": number for number, cause in enumerate(wire.CAUSES)}
     assert BTF.enum("cause") == causes
+
+
+def test_phases() -> None:
+    assert BTF.enum("phase") == {
+        "PHASE_STARTING": wire.STARTING,
+        "PHASE_RUNNING": wire.RUNNING,
+        "PHASE_ENDING": wire.ENDING,
+    }
+
+
+def test_refusers() -> None:
+    refusers = {f"REFUSER_{(refuser or 'unknown').upper()}": number for number, refuser in enumerate(wire.REFUSERS)}
+    assert BTF.enum("refuser") == refusers
 
 
 def test_edges() -> None:

@@ -91,6 +91,10 @@ def _edges(syscall: str, fact: str, feeds: EventTypes, required: bool = False) -
     return Hook(("cni_syscall",), fact, feeds, required, syscall)
 
 
+def _switch(program: str) -> Hook:
+    return Hook((program,), "entry and exit where the end of a system call is not seen", _BIRTHS | _MOVES)
+
+
 _FORK: Final = Hook(("cni_fork",), "birth and entry by clone", _BIRTHS | _MOVES, required=True)
 
 
@@ -109,11 +113,16 @@ def _function_hooks(end: str, begin: str) -> tuple[Hook, ...]:
 
 
 TIERS: Final[dict[str, tuple[Hook, ...]]] = {
-    "fentry": (_cni_calls("cni_exit", "cni_exec"), _ending("cni_exit"), *_function_hooks("cni_fx", "cni_fe")),
+    "fentry": (
+        _cni_calls("cni_exit", "cni_exec"),
+        _ending("cni_exit"),
+        _switch("cni_fe_switch"),
+        *_function_hooks("cni_fx", "cni_fe"),
+    ),
     "kprobe": (
         _cni_calls("cni_kp_files", "cni_kp_exec"),
         _ending("cni_kp_exit"),
-        Hook(("cni_kp_switch",), "entry and exit where the end of a system call is not seen", _BIRTHS | _MOVES),
+        _switch("cni_kp_switch"),
         *_function_hooks("cni_kr", "cni_kp"),
     ),
     "tracepoint": (

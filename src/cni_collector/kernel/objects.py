@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -10,12 +11,20 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from ..errors import AttachError, LayoutError, LoadError, LockdownError, PrivilegeError, UnsupportedError
+from ..errors import (
+    AttachError,
+    CollectorError,
+    LayoutError,
+    LoadError,
+    LockdownError,
+    PrivilegeError,
+    UnsupportedError,
+)
 from .libbpf import Log, libbpf, strerror
 from .symbols import local_name, variant
 
 _RECURSION_MISSES: Final = 208
-"""Where `recursion_misses` stands in `struct bpf_prog_info` of linux/bpf.h, since 5.12; a kernel without leaves 0."""
+"""Where `recursion_misses` stands in `struct bpf_prog_info` of linux/bpf.h, since 5.12."""
 
 
 class _TracepointOptions(ctypes.Structure):
@@ -179,11 +188,23 @@ class Program:
         return int(options.result)
 
     def skipped(self) -> int:
-        """How often the kernel skipped the program since it was loaded, because it was at work on that CPU already."""
+        """How often the kernel skipped the program since it was loaded, because it was at work on that CPU already.
+
+        Raises:
+            CollectorError: the kernel does not say. That is not the same as never.
+        """
         info = ctypes.create_string_buffer(_RECURSION_MISSES + 8)
         size = ctypes.c_uint32(len(info))
-        libbpf().bpf_obj_get_info_by_fd(libbpf().bpf_program__fd(self._handle), info, ctypes.byref(size))
-        return int.from_bytes(info.raw[_RECURSION_MISSES:], sys.byteorder)
+        fd = libbpf().bpf_program__fd(self._handle)
+        if not libbpf().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(size)):
+            return int.from_bytes(info.raw[_RECURSION_MISSES:], sys.byteorder)
+        # Up to 5.18, who has given up the capabilities may not ask, where unprivileged BPF is off (bpf(2)).
+        with contextlib.suppress(OSError), open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                if name == "recursion_misses":
+                    return int(value)
+        raise CollectorError(f"cannot ask how often the kernel skipped {self.name}")
 
     def iterate(self, tid: int | None = None) -> bytes:
         """Runs an iterator program to its end and returns all that it wrote.

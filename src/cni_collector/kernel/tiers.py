@@ -90,12 +90,14 @@ class AttachedHooks:
         tier: name of the set of hooks.
         object: what is loaded.
         missing: hooks that could not be had, and why.
+        hooks: the others.
     """
 
     def __init__(self, tier: str, loaded: Object, missing: dict[Hook, CollectorError]) -> None:
         self.tier = tier
         self.object = loaded
         self.missing = missing
+        self.hooks: list[Hook] = []
         self._links: dict[Site, Link] = {}
         self._attached: dict[str, Program] = {}
 
@@ -111,12 +113,26 @@ class AttachedHooks:
                 link.close()
             self.missing[hook] = error
         else:
+            self.hooks.append(hook)
             self._links |= links
             self._attached |= {site.program: self.object.program(site.program) for site in links}
 
     def skipped(self) -> int:
         """How many runs of its programs the kernel has skipped."""
         return sum(map(Program.skipped, self._attached.values()))
+
+    def skippable(self) -> list[Hook]:
+        """Hooks that the kernel skips while a task is preempted in a bpf(2) operation on a map (`trace_call_bpf()`)."""
+        if not programs_are_preempted():
+            return []
+        return [hook for hook in self.hooks if any(map(self._is_skippable, hook.programs))]
+
+    def see_seccomp(self) -> bool:
+        """Whether nothing but seccomp keeps the programs from a beginning whose end they see."""
+        return self.tier == "tracepoint" and not programs_are_preempted()
+
+    def _is_skippable(self, program: str) -> bool:
+        return self.object.program(program).target.partition("/")[0] in ("kprobe", "kretprobe", "tp")
 
     def detach(self) -> None:
         """Ends the reporting; what was reported stays in the ring."""

@@ -46,6 +46,8 @@ EDGES: Final = (
     "sys_exit_clone3",
 )
 """`enum edge`: the tracepoint for each attach cookie."""
+REFUSERS: Final = (None, "seccomp")
+"""`enum refuser`."""
 CAUSES: Final = (None, "unshare", "clone", "setns", "exit")
 """`enum cause`."""
 
@@ -63,11 +65,14 @@ CGROUP_RECORD: Final = struct.Struct("=BBH4s8s")
 """`struct cgroup_record` up to its names; `hierarchy` and `id` are read as bytes, being parts of a key."""
 LOST: Final = struct.Struct(f"={len(TYPES)}Q")
 """`struct lost`."""
-STATE: Final = struct.Struct("=QIII")
+STATE: Final = struct.Struct("=QIIIII")
 """`struct state` without its padding."""
 STATE_EPOCH: Final = 12
-STATE_READY: Final = 16
-"""Offsets of the two fields of `struct state` that Python writes."""
+STATE_PHASE: Final = 16
+STATE_SECCOMP_SHOWS: Final = 24
+"""Offsets of the fields of `struct state` that Python writes."""
+STARTING, RUNNING, ENDING = range(3)
+"""`enum phase`."""
 TRACKED: Final = struct.Struct("=QQIIQ")
 """`struct tracked`."""
 TASK_PLACE: Final = struct.Struct("=QII")

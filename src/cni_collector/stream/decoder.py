@@ -23,7 +23,7 @@ from ..events import (
 )
 from ..identity.cgroups import identify
 from ..identity.cni import CniCalls
-from ..identity.namespaces import Namespaces
+from ..identity.namespaces import Known, Namespaces
 from ..kernel.wire import (
     CAUSES,
     CGROUP,
@@ -40,6 +40,7 @@ from ..kernel.wire import (
     EXIT,
     FOUND,
     NETNS_RECORD,
+    REFUSERS,
     SLOT,
 )
 
@@ -129,6 +130,10 @@ class Decoder:
         self._cni_calls = cni_calls
         self._comms = _Comms()
         self._cgroups = _Cgroups(forget)
+        self._first: dict[int, int] = {}
+        """By cookie: where in the present batch a namespace that was not known before is first spoken of."""
+        self._late: dict[int, float] = {}
+        """By its place in the present batch: where a birth belongs that comes after that."""
         self._offset = 0
         self._second_start = -_SECOND
         self._second_text = ""
@@ -164,6 +169,7 @@ class Decoder:
             if record[0] in _NETNS_TYPES and len(record) == NETNS_RECORD.size:
                 events: list[Event] = []
                 self.decode_run(_LENGTH + record, events)
+                self._first.clear()  # that place is not one in the batch
                 return events[0] if events else None
             if record[0] == CNI_START:
                 return self._cni_start(record)
@@ -223,7 +229,15 @@ class Decoder:
             How many slots were decoded; those that made no sense are counted in `undecodable`, too.
         """
         comms, cgroups, known, add = self._comms, self._cgroups, self._namespaces.get, events.append
-        remember = self._namespaces.remember
+        first = self._first
+        if not events:
+            first.clear()
+            self._late.clear()
+
+        def remember(cookie: int, inum: int) -> Known:
+            first[cookie] = len(events)
+            return self._namespaces.remember(cookie, inum)
+
         start, prefix = self._second_start, self._second_text
         causes, refusals, single = _CAUSES, _REFUSALS, _SINGLE
         before, size, kinds = len(events), NETNS_RECORD.size, _NETNS_TYPES
@@ -232,7 +246,7 @@ class Decoder:
         try:
             for (
                 length, kind, cause, error, userns, when, cookie, other_cookie, inum, other_inum,
-                pid, tid, ppid, uid, cgroup, comm, entered_tid, lifetime, teardown,
+                pid, tid, ppid, uid, cgroup, comm, detail, lifetime, teardown,
             ) in SLOT.iter_unpack(slots):  # fmt: skip
                 if length != size or kind not in kinds:
                     break
@@ -264,7 +278,7 @@ class Decoder:
                     event = NetnsExit(
                         time, netns, None, other, causes[cause], None,
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
-                        entered_tid=entered_tid if entered_tid and entered_tid != tid else None,
+                        entered_tid=detail if detail and detail != tid else None,
                     )  # fmt: skip
                 elif kind == CREATE:
                     event = NetnsCreate(
@@ -272,6 +286,8 @@ class Decoder:
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                     )  # fmt: skip
                     self._namespaces.born(netns, when)
+                    if (at := first.get(cookie, len(events))) < len(events):
+                        self._late[len(events)] = at - 0.5
                 elif kind == DESTROY:
                     event = NetnsDestroy(
                         time, netns, userns=userns, name=name, pod=pod,
@@ -288,13 +304,23 @@ class Decoder:
                     event = _REFUSALS[kind](
                         time, netns, other, None, causes[cause], _ERRORS.get(error) or _error(error),
                         pid, tid, ppid, uid, comms[comm], userns if netns else None, path, container, pod_uid,
-                        name, pod,
+                        name, pod, refused_by=REFUSERS[detail],
                     )  # fmt: skip
                 add(event)
-        except (KeyError, ValueError, OverflowError):
+        except (IndexError, KeyError, ValueError, OverflowError):
             self.undecodable += 1
             return len(events) - before + 1
         return len(events) - before
+
+    def put_births_first(self, events: list[Event]) -> None:
+        """Puts births ahead of what others did in the namespace before, in the batch that was decoded last.
+
+        In the tracepoint tier a birth is seen when its system call returns. Others may have joined by then, through a
+        pidfd. Nothing of the creator is passed: it was in that system call all the time.
+        """
+        if self._late:
+            place = self._late.get
+            events[:] = [events[at] for at in sorted(range(len(events)), key=lambda at: place(at, at))]
 
     def _netns(self, cookie: int, inum: int) -> Netns | None:
         """A namespace; None for cookie 0."""

@@ -36,7 +36,7 @@ from ..kernel import tiers
 from ..kernel.hooks import EventTypes
 from ..kernel.libbpf import give_back
 from ..kernel.ring import Ring
-from ..kernel.wire import CGROUP, LOST, STATE, STATE_EPOCH, STATE_READY, TYPES
+from ..kernel.wire import CGROUP, ENDING, LOST, RUNNING, STATE, STATE_EPOCH, STATE_PHASE, STATE_SECCOMP_SHOWS, TYPES
 from ..version import VERSION
 from .decoder import Decoder
 from .snapshot import boot_id, place_of, take
@@ -139,10 +139,11 @@ class Session:
         self._namespaces.host_inum = STATE.unpack_from(self._state)[1]
         self._namespaces.refresh()
         found = take(loaded, self._decoder)
-        self._state[STATE_READY] = 1
+        self._state[STATE_SECCOMP_SHOWS] = self._hooks.see_seccomp()
+        self._state[STATE_PHASE] = RUNNING
         loaded.program("cni_sweep").run()
         now = _now()
-        cookie, inum, _epoch, _ready = STATE.unpack_from(self._state)
+        cookie, inum, _epoch, _phase, counts_skips, _seccomp_shows = STATE.unpack_from(self._state)
         system = platform.uname()
         start = CollectorStart(
             now,
@@ -155,6 +156,7 @@ class Session:
             tier=self._hooks.tier,
             host_netns=Netns(cookie, inum),
             missing=[hook.fact for hook in self._hooks.missing],
+            uncounted=[] if counts_skips else [hook.fact for hook in self._hooks.skippable()],
         )
         for one in found:
             self._namespaces.born(one.netns, 0)
@@ -200,6 +202,7 @@ class Session:
             mounts_read = self._namespaces.mounts_read
             if not self._taken:
                 self._taken, self.more = self._ring.read(CHUNK)
+                self._decoder.put_births_first(self._taken)
             if mounts_read != self._namespaces.mounts_read:
                 self.more = True  # a CNI call had them read anew
             elif not self.more:
@@ -274,6 +277,7 @@ class Session:
             try:
                 self._detaching = True
                 if not nested and not self.detached and not self.closed:
+                    self._state[STATE_PHASE] = ENDING
                     self._hooks.detach()
                     os.eventfd_write(self._doorbell, 1)
                     self.detached = True  # last: whoever sees it may close the session
