@@ -22,6 +22,7 @@
 #include "globals.h"
 #include "netns.h"
 #include "task.h"
+#include "members.h"
 #include "facts.h"
 #include "syscalls.h"
 #include "cni.h"

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from cni_collector import CniEnd, CniStart, Event, Pod
 from cni_collector.identity.cgroups import identify
-from cni_collector.identity.cni import parse_args
+from cni_collector.identity.cni_environment import parse_args
 
 from ..support.actors import (
     CLONE_NEWNET,

@@ -23,6 +23,7 @@ from cni_collector.errors import AttachError, CollectorError, LoadError, Privile
 from cni_collector.events import (
     AnyEvent,
     CniEnd,
+    CniExec,
     CniStart,
     CollectorStart,
     CollectorStop,
@@ -37,7 +38,7 @@ from cni_collector.events import (
     Pod,
     Task,
 )
-from cni_collector.identity.cni import RunningCniCall
+from cni_collector.identity.cni_running import RunningCniCall
 from cni_collector.kernel.hooks import ALL, TIERS
 from cni_collector.stream.snapshot import ExistingNetns
 from cni_collector.version import VERSION
@@ -267,8 +268,8 @@ def test_watch_writes_json_lines_until_the_stop(run: Run, reported: FakeSession,
         ("--failed", {NetnsCreateFailed, NetnsEnterFailed}),
         ("--no-failed", ALL - {NetnsCreateFailed, NetnsEnterFailed}),
         ("--failed --type netns_enter_failed --type netns_enter", {NetnsEnterFailed}),
-        ("--cni", {CniStart, CniEnd}),
-        ("--cni --no-failed", {CniStart, CniEnd}),
+        ("--cni", {CniStart, CniEnd, CniExec}),
+        ("--cni --no-failed", {CniStart, CniEnd, CniExec}),
         ("--cni --type cni_end --type netns_exit", {CniEnd}),
     ],
 )

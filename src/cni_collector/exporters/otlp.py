@@ -160,7 +160,7 @@ class OtlpLogs:
 
 
 class OtlpSpans:
-    """Sends every CNI call as a span, below that of its caller: a plugin, or the runtime that passed TRACEPARENT.
+    """Sends each trusted CNI call as a span, below that of its caller: a plugin, or who passed TRACEPARENT.
 
     Args:
         url: the receiver's; what OTEL_EXPORTER_OTLP_* say if empty.
@@ -185,11 +185,11 @@ class OtlpSpans:
             match event:
                 case CollectorStart():
                     self._tracer = self._tracer_of(event)
-                case CniStart():
+                case CniStart(trusted=None):
                     self._open[event.pid] = self._begin(event, event.time_ns)
                     while len(self._open) > _BOUND:
                         del self._open[next(iter(self._open))]
-                case CniEnd():
+                case CniEnd(trusted=None):
                     self._end(event)
         spans, self._ended.spans = self._ended.spans, []
         return spans
