@@ -149,7 +149,7 @@ struct {
 /* Those that are not trusted: anybody can begin as many as this has room for, and leave them waiting. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
+	__uint(max_entries, 256);
 	__type(key, __u32);
 	__type(value, struct cni_call);
 } cni_untrusted SEC(".maps");

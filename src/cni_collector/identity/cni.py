@@ -13,7 +13,7 @@ from .cni_environment import lies_in_cni_path, parse_args, parse_environment, re
 from .namespaces import Namespaces
 
 _TRUSTED: Final = 1 << 13
-_UNTRUSTED: Final = 1 << 10
+_UNTRUSTED: Final = 1 << 8
 """Processes under way that are remembered: as many as the kernel side remembers; the ends of more are lost."""
 _DEEPEST: Final = 16
 """How far out a namespace counts for the calls that a process is in: anybody can nest them without end."""
