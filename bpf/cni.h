@@ -214,7 +214,7 @@ static __always_inline void remember_call(__u32 pid, const struct cni_call *call
 	void *calls = trusted ? (void *)&cni_calls : (void *)&cni_untrusted;
 
 	if (bpf_map_update_elem(calls, &pid, call, BPF_ANY))
-		count_lost(call->outer ? RECORD_CNI_EXEC : RECORD_CNI_END);
+		count_lost_call(call->outer, RECORD_CNI_END);
 	else
 		__sync_fetch_and_add(&in_calls, 1);
 	if (!call->unreadable)
@@ -286,7 +286,7 @@ static __always_inline void cni_call_begin(__u32 pid, __u64 started, struct cni_
 	record->length = env->used;
 	length = offsetof(struct cni_start_record, text) + env->used;
 	if (length <= sizeof(*record) && bpf_ringbuf_output(&ring, record, length, 0))
-		count_lost(record->type);
+		count_lost_call(call.outer, RECORD_CNI_START);
 }
 
 /* The last thread of the current process has ended; `leader` is its first one. */
@@ -309,7 +309,7 @@ static __always_inline void cni_call_end(struct task_struct *task, struct task_s
 	send_cgroup(&cgroup);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
-		count_lost(call.outer ? RECORD_CNI_EXEC : RECORD_CNI_END);
+		count_lost_call(call.outer, RECORD_CNI_END);
 		return;
 	}
 	record->type = RECORD_CNI_END;

@@ -39,6 +39,7 @@ _SEMANTIC: Final = {
     "cgroup": "process.linux.cgroup",
     "container_id": "container.id",
     "plugin": "process.executable.path",
+    "executable": "process.executable.path",
     "exit_code": "process.exit.code",
     "error": "error.type",
 }
@@ -82,8 +83,9 @@ def attributes(event: Event) -> dict[str, AttributeValue]:
             found |= {f"{PREFIX}.lost.{kind}": count for kind, count in value.items()}
         elif field not in _ELSEWHERE:
             found[_SEMANTIC.get(field, f"{PREFIX}.{field}")] = value
-    if isinstance(event, CniCall) and event.plugin:
-        found["process.executable.name"] = posixpath.basename(event.plugin)
+    executed = getattr(event, "plugin", None) or getattr(event, "executable", None)
+    if executed:
+        found["process.executable.name"] = posixpath.basename(executed)
     pod = {"k8s.namespace.name": event.pod.namespace, "k8s.pod.name": event.pod.name} if event.pod else {}
     pod["k8s.pod.uid"] = event.pod.uid if event.pod else event.pod_uid
     return found | {name: value for name, value in pod.items() if value}

@@ -148,7 +148,11 @@ def _details(event: Event) -> list[tuple[str, str]]:
     """What a person wants to know and the other columns do not say."""
     details = []
     for key, value in msgspec.to_builtins(event).items():
-        if key in _TOLD_ELSEWHERE or key in _FOR_JSON or _goes_without_saying(key, event):
+        if (
+            key in _TOLD_ELSEWHERE
+            or (key in _FOR_JSON and not _says_what_a_helper_did(key, event))
+            or _goes_without_saying(key, event)
+        ):
             continue
         if key.endswith("_ns"):
             details.append((key.removesuffix("_ns"), f"{value / 1e6:.1f}ms"))
@@ -163,6 +167,11 @@ def _details(event: Event) -> list[tuple[str, str]]:
         else:
             details.append((key, str(value)))
     return details
+
+
+def _says_what_a_helper_did(key: str, event: Event) -> bool:
+    """Its arguments; those of a CNI call are long, and are told as `pod`."""
+    return key == "args" and isinstance(event, CniExec)
 
 
 def _goes_without_saying(key: str, event: Event) -> bool:
