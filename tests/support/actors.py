@@ -98,8 +98,8 @@ def become_root_of_a_user_namespace() -> None:
     """As `unshare -Ur` does: what the calling process executes holds every capability there, and none outside."""
     uid = os.geteuid()
     unshare(CLONE_NEWUSER)
-    with open("/proc/self/uid_map", "w", encoding="ascii") as uid_map:
-        uid_map.write(f"0 {uid} 1")
+    with open("/proc/self/uid_map", "wb", buffering=0) as uid_map:
+        uid_map.write(b"0 %d 1" % uid)
 
 
 def cookie() -> int:
