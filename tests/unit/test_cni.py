@@ -868,6 +868,24 @@ def test_who_may_not_enter_a_namespace_makes_no_call(spawn: Spawn, monkeypatch: 
     assert running(pid) == []
 
 
+def test_who_was_given_that_right_by_the_exec_makes_no_call(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a set-user-ID program: the environment is that of whoever executed it."""
+    pid = spawn(CNI_COMMAND="ADD")
+    auxiliary = cni_running._auxiliary(Path(f"/proc/{pid}"))
+    assert auxiliary[23] == 0
+    monkeypatch.setattr(cni_running, "_auxiliary", lambda _place: auxiliary | {23: 1})
+    assert running(pid) == []
+
+
+@pytest.mark.parametrize("address", [0, 1, 2**64 - 1])
+def test_where_memory_does_not_tell_the_path_it_is_that_of_the_file(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch, address: int
+) -> None:
+    pid = spawn(CNI_COMMAND="ADD")
+    monkeypatch.setattr(cni_running, "_auxiliary", lambda _place: {31: address})
+    assert [call.plugin for call in running(pid)] == [os.path.realpath(SLEEP)]
+
+
 def test_a_call_in_a_user_namespace_is_listed_as_such(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = spawn(CNI_COMMAND="ADD", CNI_ARGS=ARGS)
     monkeypatch.setattr(cni_running, "_INITIAL_USER_NAMESPACE", 1)

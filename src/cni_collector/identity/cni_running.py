@@ -15,8 +15,9 @@ import msgspec
 from ..events import Pod
 from .cni_environment import TICK, lies_in_cni_path, parse_args, parse_environment, text
 
+_AT_SECURE: Final = 23
 _AT_EXECFN: Final = 31
-"""linux/auxvec.h: the address of the path that was executed."""
+"""linux/auxvec.h: whether the exec gave rights to the process; the address of the path that was executed."""
 _LONGEST: Final = 4096
 """PATH_MAX."""
 _FORKNOEXEC: Final = 0x40
@@ -57,6 +58,7 @@ class _Process(NamedTuple):
     forked: bool
     """It was forked by what executed the path."""
     capable: bool
+    """It holds CAP_SYS_ADMIN, and no exec gave it that."""
     initial: bool
     """It is in the initial user namespace."""
     started: int
@@ -94,9 +96,8 @@ def _is_plugin(process: _Process, found: dict[int, _Process]) -> bool:
         return False
     if lies_in_cni_path(process.path, process.variables):
         return True
-    return not any(above in found for above in _ancestors(process.parent)) and process.session == _session(
-        process.parent
-    )
+    calls = {pid for pid, other in found.items() if other.capable}
+    return calls.isdisjoint(_ancestors(process.parent)) and process.session == _session(process.parent)
 
 
 def _ancestors(pid: int) -> Iterator[int]:
@@ -129,14 +130,15 @@ def _processes() -> Iterator[_Process]:
                 continue
             pid = int(place.name)
             stat = _stat(pid)
+            auxiliary = _auxiliary(place)
             yield _Process(
                 pid,
                 variables,
-                _executed(place),
+                _executed(place, auxiliary),
                 parent=int(stat[1]),
                 session=int(stat[3]),
                 forked=bool(int(stat[6]) & _FORKNOEXEC),
-                capable=bool(_effective(place) >> _CAP_SYS_ADMIN & 1),
+                capable=bool(_effective(place) >> _CAP_SYS_ADMIN & 1) and not auxiliary.get(_AT_SECURE),
                 initial=(place / "ns/user").stat().st_ino == _INITIAL_USER_NAMESPACE,
                 started=int(stat[19]),
             )
@@ -150,19 +152,23 @@ def _effective(place: Path) -> int:
     return next(int(line.split()[1], 16) for line in lines if line.startswith(b"CapEff:"))
 
 
-def _executed(place: Path) -> bytes:
+def _auxiliary(place: Path) -> dict[int, int]:
+    """What the kernel told a process when it executed its program (getauxval(3))."""
+    word = struct.calcsize("P")
+    raw = (place / "auxv").read_bytes()
+    words = [int.from_bytes(raw[at : at + word], sys.byteorder) for at in range(0, len(raw), word)]
+    return dict(zip(words[::2], words[1::2], strict=False))
+
+
+def _executed(place: Path, auxiliary: dict[int, int]) -> bytes:
     """The path that a process has executed, as it was given: of a script its own, and of a file that is gone, too.
 
-    The kernel has left it in the memory of the process (getauxval(3)). Where that may not be read, or has another word
-    size than ours, it is the path of the program's file.
+    It is in the memory of the process. Where that may not be read, or has another word size than ours, it is the path
+    of the program's file.
     """
-    word = struct.calcsize("P")
     try:
-        auxv = (place / "auxv").read_bytes()
-        pairs = (auxv[at : at + 2 * word] for at in range(0, len(auxv) - 2 * word + 1, 2 * word))
-        values = {int.from_bytes(one[:word], sys.byteorder): int.from_bytes(one[word:], sys.byteorder) for one in pairs}
         with (place / "mem").open("rb", buffering=0) as memory:
-            memory.seek(values[_AT_EXECFN])
+            memory.seek(auxiliary[_AT_EXECFN])
             return _string(memory.read(_LONGEST))
     except (OSError, KeyError, ValueError, OverflowError):
         return os.fsencode(os.readlink(place / "exe"))
