@@ -24,6 +24,7 @@
 #include "netns.h"
 #include "task.h"
 #include "registers.h"
+#include "members.h"
 #include "facts.h"
 #include "unseen.h"
 #include "syscalls.h"

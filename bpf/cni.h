@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * CNI calls. A CNI call is a process that was started with CNI_COMMAND in its environment, whatever it is a
- * process of; it lasts until the process ends, also if that executes something else meanwhile.
+ * CNI calls. A process begins one that executes a program with CNI_COMMAND in its environment and holds
+ * CAP_SYS_ADMIN then, as every plugin needs that for setns(). It lasts until the process ends, also if that
+ * executes something else meanwhile.
  */
 #ifndef CNI_CNI_H
 #define CNI_CNI_H
@@ -19,6 +20,8 @@ struct environment {
 	__u64 end;
 	__u32 used; /* bytes of the record's text */
 	__u32 command; /* what the search for CNI_COMMAND came to: enum command */
+	__u32 room; /* bytes of the record's text that may be used before the last variable */
+	__u32 longest; /* bytes of a variable that are kept */
 	bool cut; /* something that matters did not fit */
 	bool kept; /* the last variable matters */
 	bool tail; /* what follows is the rest of that variable */
@@ -120,19 +123,20 @@ __noinline int look_further(struct environment *env)
 __noinline int keep_next(struct environment *env)
 {
 	struct cni_scratch *scratch = scratch_here();
-	__u32 used;
 	const __u32 *words;
+	__u32 used, longest;
 	long length;
 
 	if (!env || !scratch || env->at >= env->end)
 		return 1;
 	used = env->used;
-	if (used > CNI_TEXT - CNI_VARIABLE) {
+	longest = env->longest;
+	if (used > CNI_TEXT - CNI_VARIABLE || used > env->room || longest > CNI_VARIABLE) {
 		env->cut = true;
 		return 1;
 	}
 	words = (const __u32 *)(scratch->record.text + used);
-	length = bpf_probe_read_user_str((void *)words, CNI_VARIABLE, (void *)env->at);
+	length = bpf_probe_read_user_str((void *)words, longest, (void *)env->at);
 	if (length < 0) {
 		env->cut = true;
 		return 1;
@@ -147,7 +151,7 @@ __noinline int keep_next(struct environment *env)
 		if (env->kept)
 			env->used = used + length;
 	}
-	env->tail = length == CNI_VARIABLE;
+	env->tail = length == longest;
 	env->at += env->tail ? length - 1 : length;
 	return 0;
 }
@@ -162,7 +166,18 @@ STEP(keep_variables, struct environment *env)
 	return keep_next(env) != 0;
 }
 
-/* All of the record but its text: who begins the CNI call, and where that is. */
+/* The inum of the pid namespace that a task is in. Children may be born into another (pid_ns_for_children).
+ */
+static __always_inline __u32 pid_namespace_of(const struct task_struct *task)
+{
+	const struct pid *pid = BPF_CORE_READ(task, thread_pid);
+	const struct upid *number = (const void *)pid + bpf_core_field_offset(struct pid, numbers) +
+				    BPF_CORE_READ(pid, level) * bpf_core_type_size(struct upid);
+
+	return BPF_CORE_READ(number, ns, ns.inum);
+}
+
+/* All of the record but its text and what `call` has told: who executes a program, and where that is. */
 __noinline int describe_cni_start(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -170,6 +185,7 @@ __noinline int describe_cni_start(void)
 	struct cni_scratch *scratch = scratch_here();
 	struct cni_start_record *record;
 	struct netns own = {};
+	__u64 from, size;
 
 	if (!scratch)
 		return 0;
@@ -177,101 +193,193 @@ __noinline int describe_cni_start(void)
 	netns_here(&own);
 	cgroup_here(&cgroup);
 	send_cgroup(&cgroup);
-	record->type = RECORD_CNI_START;
 	record->own_inum = own.inum;
 	record->time = bpf_ktime_get_boot_ns();
 	record->started = BPF_CORE_READ(task, group_leader, start_boottime);
 	record->own_cookie = own.cookie;
+	record->mnt_ns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+	record->pid_ns = pid_namespace_of(task);
+	record->trusted = !BPF_CORE_READ(task, cred, user_ns, level);
 	describe_task(task, &cgroup.key, &record->task);
+	from = BPF_CORE_READ(task, mm, arg_start);
+	size = BPF_CORE_READ(task, mm, arg_end) - from;
+	if (size > CNI_ARGS)
+		size = CNI_ARGS;
+	record->args_length = bpf_probe_read_user(record->args, size, (void *)from) ? 0 : size;
 	return 0;
 }
 
-/* The current process begins a CNI call; or perhaps does, if its environment cannot be read. */
-static __always_inline void cni_call_begin(__u32 pid, __u64 started, const char *path,
+/* Remembers a call, and that the current process and all that descend from it belong to it. */
+static __always_inline void remember_call(__u32 pid, const struct cni_call *call, bool trusted)
+{
+	void *calls = trusted ? (void *)&cni_calls : (void *)&cni_untrusted;
+
+	if (bpf_map_update_elem(calls, &pid, call, BPF_ANY))
+		count_lost_call(call->outer, RECORD_CNI_END);
+	else
+		__sync_fetch_and_add(&in_calls, 1);
+	if (!call->unreadable)
+		join_call(bpf_get_current_task_btf(), pid, call->started);
+}
+
+/* Whether the call was remembered until now. */
+static __always_inline bool forget_call(__u32 pid, bool trusted)
+{
+	if (trusted ? bpf_map_delete_elem(&cni_calls, &pid) : bpf_map_delete_elem(&cni_untrusted, &pid))
+		return false;
+	__sync_fetch_and_add(&in_calls, -1);
+	return true;
+}
+
+/*
+ * The current process executes a program with CNI_COMMAND in its environment; or perhaps does, if that cannot
+ * be read. `known` is what it began before.
+ */
+static __always_inline void cni_call_begin(__u32 pid, __u64 started, struct cni_call *known, const char *path,
 					   struct environment *env)
 {
-	struct cni_call entry = {.started = started, .unreadable = env->command == COMMAND_UNREADABLE};
+	struct cni_call call = {.started = started};
 	struct cni_scratch *scratch = scratch_here();
+	struct cni_start_record *record;
+	struct cni_member *member;
 	__u32 length;
 	long used;
 
 	if (!scratch)
 		return;
+	record = &scratch->record;
 	describe_cni_start();
-	entry.began = scratch->record.time;
-	if (bpf_map_update_elem(&cni_calls, &pid, &entry, BPF_ANY))
-		count_lost(RECORD_CNI_END);
-	scratch->record.text[0] = 0;
-	used = bpf_probe_read_kernel_str(scratch->record.text, CNI_VARIABLE, path);
+	if (known) {
+		call = *known;
+	} else {
+		call.began = record->time;
+		call.own = record->own_cookie;
+		member = in_calls ? member_of(bpf_get_current_task_btf(), false) : NULL;
+		if (member && member->pid) {
+			call.outer = member->pid;
+			call.outer_started = member->started;
+		}
+	}
+	call.unreadable = env->command == COMMAND_UNREADABLE;
+	if (!known)
+		remember_call(pid, &call, record->trusted);
+	else if (known->unreadable && !call.unreadable) {
+		known->unreadable = 0;
+		known->began = record->time;
+		join_call(bpf_get_current_task_btf(), pid, started);
+	}
+	record->type = call.outer ? RECORD_CNI_EXEC : RECORD_CNI_START;
+	record->outer = call.outer;
+	record->outer_started = call.outer_started;
+	record->text[0] = 0;
+	if (record->trusted) {
+		env->room = CNI_TEXT;
+		env->longest = CNI_VARIABLE;
+		used = bpf_probe_read_kernel_str(record->text, CNI_VARIABLE, path);
+	} else {
+		env->room = CNI_SHORT_TEXT;
+		env->longest = CNI_SHORT_VARIABLE;
+		used = bpf_probe_read_kernel_str(record->text, CNI_SHORT_VARIABLE, path);
+	}
 	env->used = used > 0 ? used : 1;
 	LOOP(keep_variables, env);
 	/* An environment may have more variables than the loop has steps: then what is left is missing. */
-	scratch->record.cut = env->cut || env->at < env->end;
-	scratch->record.length = env->used;
+	record->cut = env->cut || env->at < env->end;
+	record->length = env->used;
 	length = offsetof(struct cni_start_record, text) + env->used;
-	if (length <= sizeof(scratch->record) && bpf_ringbuf_output(&ring, &scratch->record, length, 0))
-		count_lost(RECORD_CNI_START);
+	if (length <= sizeof(*record) && bpf_ringbuf_output(&ring, record, length, 0))
+		count_lost_call(call.outer, RECORD_CNI_START);
 }
 
 /* The last thread of the current process has ended; `leader` is its first one. */
 static __always_inline void cni_call_end(struct task_struct *task, struct task_struct *leader)
 {
 	__u32 pid = task->tgid;
-	struct cni_call *found = bpf_map_lookup_elem(&cni_calls, &pid);
+	bool trusted;
+	struct cni_call *found = call_at(pid, leader->start_boottime, &trusted);
 	struct cni_end_record *record;
 	struct cgroup_at cgroup = {};
-	struct cni_call entry;
+	struct cni_call call;
 
 	if (!found)
 		return;
-	entry = *found;
+	call = *found;
 	/* Two threads that end at once may both find none left: the one that deletes the entry reports. */
-	if (bpf_map_delete_elem(&cni_calls, &pid) || entry.started != leader->start_boottime)
-		return;
-	if (!wanted(RECORD_CNI_END))
+	if (!forget_call(pid, trusted))
 		return;
 	cgroup_here(&cgroup);
 	send_cgroup(&cgroup);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
-		count_lost(RECORD_CNI_END);
+		count_lost_call(call.outer, RECORD_CNI_END);
 		return;
 	}
 	record->type = RECORD_CNI_END;
-	record->unreadable = entry.unreadable;
+	record->unreadable = call.unreadable;
 	if (BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT)
 		record->status = BPF_CORE_READ(task, signal, group_exit_code);
 	else
 		record->status = leader->exit_code;
+	/* Whoever entered just now may not have said yet where: then nothing of it is told. */
+	record->entered_cookie = call.entered_inum && !call.several ? call.entered : 0;
+	record->entered_inum = record->entered_cookie ? call.entered_inum : 0;
+	record->several = call.several;
+	record->nested = call.outer != 0;
+	record->trusted = trusted;
 	record->time = bpf_ktime_get_boot_ns();
-	record->started = entry.started;
-	record->duration = record->time - entry.began;
+	record->started = call.started;
+	record->duration = record->time - call.began;
 	describe_task(leader, &cgroup.key, &record->task);
 	bpf_ringbuf_submit(record, 0);
 }
 
-/* The current process has executed a program. */
-static __always_inline void process_exec(struct task_struct *task, const char *path)
+/*
+ * Whether what the current process has executed may begin a CNI call: it holds CAP_SYS_ADMIN, and held it
+ * before. To whom the exec gave it (a set-user-ID program, file capabilities), that is not of their own: the
+ * environment is the user's, who has no such right (AT_SECURE of getauxval(3)).
+ */
+static __always_inline bool may_call(const struct cred *cred, const struct linux_binprm *binary)
 {
-	__u64 started = task->group_leader->start_boottime;
-	__u32 pid = task->tgid;
-	struct cni_call *known = bpf_map_lookup_elem(&cni_calls, &pid);
-	struct mm_struct *mm = task->mm;
-	struct environment env = {.at = mm->env_start, .end = mm->env_end};
+	__u64 capabilities = 0;
 
-	if (known && known->started == started && !known->unreadable)
+	bpf_core_read(&capabilities, sizeof(capabilities), &cred->cap_effective);
+	return capabilities >> CAP_SYS_ADMIN & 1 && !BPF_CORE_READ_BITFIELD_PROBED(binary, secureexec);
+}
+
+/* The current process has executed a program. What is no CNI call returns as early as can be. */
+static __always_inline void process_exec(struct task_struct *task, const struct linux_binprm *binary)
+{
+	__u32 pid = task->tgid;
+	struct environment env = {};
+	struct cni_call *known;
+	struct mm_struct *mm;
+	__u64 started;
+	bool trusted;
+
+	if (!may_call(task->cred, binary))
 		return;
+	started = task->group_leader->start_boottime;
+	known = call_at(pid, started, &trusted);
+	/* A plugin it is for good. A helper may become one, as chroot does that executes one. */
+	if (known && !known->unreadable && !known->outer)
+		return;
+	mm = task->mm;
+	env.at = mm->env_start;
+	env.end = mm->env_end;
 	LOOP(look_for_command, &env); /* reads 64 MiB if it must; execve() takes 6 */
 	if (env.command == COMMAND_ABSENT)
 		return;
 	env.at = mm->env_start;
-	cni_call_begin(pid, started, path, &env);
+	cni_call_begin(pid, started, known, BPF_CORE_READ(binary, filename), &env);
 }
 
 /* The current thread is ending, and off the count of the living: the last one sees none left. */
 static __always_inline void thread_exit(struct task_struct *task)
 {
-	if ((wanted(RECORD_CNI_START) || wanted(RECORD_CNI_END)) && !task->signal->live.counter)
+	if (!in_calls)
+		return;
+	leave_call();
+	if (!task->signal->live.counter)
 		cni_call_end(task, task->group_leader);
 }
 

@@ -137,6 +137,7 @@ static __always_inline void report_enter(const struct netns *ns, const struct ne
 		.other = *prev,
 	};
 
+	call_enters(ns);
 	if (wanted(RECORD_NETNS_ENTER))
 		send_fact(&fact);
 	remember_entered(bpf_get_current_task_btf(), ns);
@@ -153,6 +154,7 @@ static __always_inline void report_child_enter(struct task_struct *child, const 
 		.other = *prev,
 	};
 
+	call_enters(ns);
 	if (wanted(RECORD_NETNS_ENTER))
 		send_fact_of(child, cgroup, &fact);
 	remember_entered(child, ns);

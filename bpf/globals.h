@@ -12,6 +12,7 @@ const volatile __u32 wanted_types = ~0U;
 /* These keep what no map names in the object's BTF, for the layout test. */
 struct netns_record *keep_netns_record;
 struct cni_end_record *keep_cni_end_record;
+struct cni_entered_record *keep_cni_entered_record;
 enum record_type keep_record_type;
 enum cause keep_cause;
 enum edge keep_edge;
@@ -123,10 +124,20 @@ struct {
 
 /* CNI calls. */
 
+/*
+ * A process that may begin a CNI call and has executed a program with CNI_COMMAND in its environment: a
+ * plugin or a helper. In what follows, its call is what it does, and what the tasks do that descend from it.
+ */
 struct cni_call {
 	__u64 began;
 	__u64 started; /* when its process was, as the process id may have been another's before */
-	__u64 unreadable; /* not 0: its environment could not be read, so it may be none */
+	__u64 own; /* cookie of the namespace that it was in when it began */
+	__u64 entered; /* cookie of the first other one that a task of the call has entered */
+	__u64 outer_started;
+	__u32 outer; /* the process whose call it belonged to already; with `outer_started` */
+	__u32 entered_inum; /* written after `entered` */
+	__u32 several; /* not 0: tasks of the call have entered another one, too */
+	__u32 unreadable; /* not 0: its environment could not be read, so it may be none */
 };
 
 /*
@@ -139,6 +150,34 @@ struct {
 	__type(key, __u32);
 	__type(value, struct cni_call);
 } cni_calls SEC(".maps");
+
+/* Those that are not trusted: anybody can begin as many as this has room for, and leave them waiting. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u32);
+	__type(value, struct cni_call);
+} cni_untrusted SEC(".maps");
+
+/* The call that a task belongs to: the nearest, where they are nested. */
+struct cni_member {
+	__u64 started;
+	__u32 pid; /* with `started`, the process that began it; 0: the task belongs to none */
+};
+
+/* Inherited at each fork, by threads, too: so whichever of them executes a program still has it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct cni_member);
+} cni_members SEC(".maps");
+
+/*
+ * Calls under way, and tasks that belong to one, which may outlive it. Where this is 0, forks and exits have
+ * nothing to look for. A skipped exit leaves it too high, which costs time and no truth.
+ */
+static __u64 in_calls;
 
 #define CNI_CHUNK 1024 /* bytes of an environment that are looked at in one go */
 

@@ -81,9 +81,7 @@ int cni_kp_exit(void *ctx)
 SEC("?kprobe/finalize_exec")
 int cni_kp_exec(void *ctx)
 {
-	const struct linux_binprm *binary = (const void *)argument(ctx, 0);
-
-	process_exec(bpf_get_current_task_btf(), BPF_CORE_READ(binary, filename));
+	process_exec(bpf_get_current_task_btf(), (const void *)argument(ctx, 0));
 	return 0;
 }
 

@@ -3,10 +3,12 @@
 #ifndef CNI_HOOKS_SHARED_H
 #define CNI_HOOKS_SHARED_H
 
-/* kernel_clone() has made a task, which does not run yet. The parent is the current task. */
+/* kernel_clone() has made a task, which does not run yet. The parent is the current task. Runs at each fork.
+ */
 SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(cni_fork, struct task_struct *parent, struct task_struct *child)
 {
+	inherit_call(child);
 	if (child->nsproxy->net_ns != parent->nsproxy->net_ns)
 		task_fork(child);
 	return 0;
@@ -28,7 +30,7 @@ int BPF_PROG(cni_exit, struct task_struct *task)
 SEC("?tp_btf/sched_process_exec")
 int BPF_PROG(cni_exec, struct task_struct *task, int old_pid, struct linux_binprm *binary)
 {
-	process_exec(task, binary->filename);
+	process_exec(task, binary);
 	return 0;
 }
 

@@ -8,6 +8,9 @@
 
 #define CLONE_NEWNET 0x40000000
 
+/* include/uapi/linux/capability.h */
+#define CAP_SYS_ADMIN 21
+
 /* include/linux/sched/signal.h: the whole process ends with group_exit_code. */
 #define SIGNAL_GROUP_EXIT 0x00000004
 
@@ -53,6 +56,15 @@ struct ns_common {
 };
 
 struct user_namespace {
+	int level; /* 0: the initial one */
+	struct ns_common ns;
+};
+
+struct mnt_namespace {
+	struct ns_common ns;
+};
+
+struct pid_namespace {
 	struct ns_common ns;
 };
 
@@ -64,6 +76,7 @@ struct net {
 };
 
 struct nsproxy {
+	struct mnt_namespace *mnt_ns;
 	struct net *net_ns;
 };
 
@@ -71,8 +84,15 @@ typedef struct {
 	__u32 val;
 } kuid_t;
 
+/* 64 bits in all; before 6.3, two words of 32. */
+typedef struct {
+	__u64 val;
+} kernel_cap_t;
+
 struct cred {
 	kuid_t uid;
+	kernel_cap_t cap_effective;
+	struct user_namespace *user_ns;
 };
 
 struct kernfs_node {
@@ -140,8 +160,14 @@ struct files_struct {
 	struct fdtable *fdt;
 };
 
+struct upid {
+	struct pid_namespace *ns;
+};
+
 struct pid {
+	unsigned int level;
 	struct hlist_head tasks[1];
+	struct upid numbers[1]; /* in the kernel, one for each level */
 };
 
 typedef struct {
@@ -155,10 +181,11 @@ struct signal_struct {
 };
 
 struct mm_struct {
-	unsigned long env_start, env_end;
+	unsigned long arg_start, arg_end, env_start, env_end;
 };
 
 struct linux_binprm {
+	unsigned int secureexec : 1;
 	const char *filename;
 };
 
@@ -182,6 +209,7 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
 	struct mm_struct *mm;
+	struct pid *thread_pid;
 	struct hlist_node pid_links[1];
 	void *worker_private;
 	const struct cred *cred;

@@ -23,7 +23,9 @@ enum record_type {
 	RECORD_NETNS_FOUND = 7,
 	RECORD_CNI_START = 8,
 	RECORD_CNI_END = 9,
-	RECORD_TYPES = 10,
+	RECORD_CNI_EXEC = 10,
+	RECORD_CNI_ENTERED = 11,
+	RECORD_TYPES = 12,
 };
 
 enum cause {
@@ -82,8 +84,17 @@ struct netns_record {
 
 #define CNI_TEXT 16384 /* bytes */
 #define CNI_VARIABLE 4096 /* bytes: what is longer is cut */
+#define CNI_ARGS 256 /* bytes */
 
-/* The beginning of a CNI call. */
+/* Of one that is not trusted: room for the path and the seven variables that matter, of 256 bytes each. */
+#define CNI_SHORT_TEXT 2048
+#define CNI_SHORT_VARIABLE 273 /* bytes: CNI_CONTAINERID= and NUL besides */
+
+/*
+ * A process that may begin a CNI call has executed a program with CNI_COMMAND in its environment. The type is
+ * RECORD_CNI_START where no ancestor of the process belongs to a CNI call: then this begins one. Otherwise it
+ * is RECORD_CNI_EXEC: a plugin that another plugin calls, or a helper. Python knows, from `text`.
+ */
 struct cni_start_record {
 	__u8 type;
 	__u8 cut; /* not 0: something of the environment is missing */
@@ -93,20 +104,41 @@ struct cni_start_record {
 	__u64 started; /* when the process was started, which makes `task.pid` unique */
 	__u64 own_cookie;
 	struct task task;
+	__u32 outer; /* of a RECORD_CNI_EXEC: process whose call it belonged to already */
+	__u64 outer_started; /* and when that was started */
+	__u32 mnt_ns; /* inum of the mount namespace that the process is in */
+	__u32 pid_ns; /* and of its pid namespace */
+	__u16 trusted; /* not 0: it holds CAP_SYS_ADMIN in the initial user namespace */
+	__u16 args_length; /* bytes used in `args` */
+	char args[CNI_ARGS]; /* of a RECORD_CNI_EXEC: the arguments, each closed by NUL; cut where full */
 	/* The path that was executed, then the variables that matter, each closed by NUL. */
 	char text[CNI_TEXT];
 };
 
-/* The end of a CNI call. */
+/* The end of a process that a cni_start_record was about, of either type. */
 struct cni_end_record {
 	__u8 type;
 	__u8 unreadable; /* not 0: its environment could not be read, so it may have been none */
 	__u16 status; /* as wait(2) gives it */
+	__u32 entered_inum; /* of the only namespace, other than its own, that its tasks have entered */
 	struct task task; /* the first thread of the process */
+	__u8 trusted; /* as in the cni_start_record */
+	__u8 several; /* not 0: its tasks have entered several */
+	__u16 nested; /* not 0: the cni_start_record was a RECORD_CNI_EXEC */
 	__u64 time;
 	__u64 started; /* as in the cni_start_record */
 	__u64 duration;
+	__u64 entered_cookie;
 };
+
+/* A task of such a process, or one that it has forked, has entered a network namespace other than its own. */
+struct cni_entered_record {
+	__u32 type; /* its first byte, as everywhere */
+	__u32 pid; /* of the process, not of the task */
+	__u64 started; /* as in the cni_start_record */
+	__u64 cookie;
+	__u32 inum;
+} __attribute__((packed, aligned(4)));
 
 #define CGROUP_NAMES 2032 /* bytes: fills the record up to 2 KiB */
 #define CGROUP_NAME 256 /* NAME_MAX and the closing NUL */

@@ -212,6 +212,8 @@ class CniCall(_ByTask, frozen=True, gc=False, tag=False):
     """TRACEPARENT, as W3C's Trace Context has it."""
     environment: str | None = None
     """`proc` where the environment came from /proc/PID/environ, `cut` where a part of it could not be had at all."""
+    trusted: bool | None = None
+    """False where the process held CAP_SYS_ADMIN in another user namespace than the initial one only."""
 
 
 class CniStart(CniCall, frozen=True, gc=False, tag="cni_start"):
@@ -229,6 +231,24 @@ class CniEnd(CniCall, frozen=True, gc=False, tag="cni_end"):
     exit_code: int | None = None
     signal: str | None = None
     """Name of the signal that ended it."""
+
+
+class CniExec(_ByTask, frozen=True, gc=False, tag="cni_exec"):
+    """A helper has ended: a program that a CNI plugin executed, or another helper of it; the task is its process."""
+
+    executable: str = _always("executable")
+    """The path that was executed."""
+    call: int | None = None
+    """Process id of the plugin; absent where the beginning of what executed the helper was lost."""
+    args: str | None = None
+    """The command line, at most 256 bytes, its arguments separated by spaces."""
+    duration_ns: int = _always("duration_ns")
+    """From its exec to the end of its last thread, in nanoseconds."""
+    exit_code: int | None = None
+    signal: str | None = None
+    """Name of the signal that ended it."""
+    trusted: bool | None = None
+    """As of a CNI call."""
 
 
 class Lost(Event, frozen=True, gc=False, tag="lost"):
@@ -289,6 +309,7 @@ AnyEvent = Union[
     NetnsFound,
     CniStart,
     CniEnd,
+    CniExec,
     Lost,
     CollectorStart,
     CollectorStop,

@@ -13,8 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
+from opentelemetry._logs import SeverityNumber
 
-from cni_collector import CniEnd
+from cni_collector import CniEnd, CniExec, CniStart, Event
+from cni_collector.exporters.otlp import OtlpLogs, OtlpSpans
 
 from ..support.actors import execute, reap
 from ..support.exporting import (
@@ -30,10 +32,15 @@ from ..support.exporting import (
     watch,
     watch_into,
 )
+from ..support.loads import TRUE
+from ..support.made import made
 from ..support.receiver import Receiver, values
 from ..support.watch import PATIENCE
 
 CALLS = 31
+TIME = "2026-11-22T17:49:53.128029475Z"
+BOTH = ((1, "/opt/cni/bin/mine", None), (2, "/tmp/theirs", False))
+"""A trusted call, and one that is not: pid, plugin, `trusted`."""
 TRACE = b"TRACEPARENT=00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -52,7 +59,9 @@ def test_events_are_records_and_calls_are_spans_in_their_callers_trace(tmp_path:
     path = tmp_path / "events.json"
     with Receiver(tmp_path) as receiver:
         with watch_into(path, *OWN, "--otlp", receiver.url, "--node", "n1"):
-            pid = execute([*VARIABLES, TRACE], str(plugin), "-c", f"{plugin} -c 'exit 0'; kill -9 $$")
+            path_of_plugins = b"CNI_PATH=" + os.fsencode(plugin.parent)
+            script = f"{plugin} -c '{TRUE}; exit 0'; kill -9 $$"
+            pid = execute([*VARIABLES, TRACE, path_of_plugins], str(plugin), "-c", script)
             with contextlib.suppress(AssertionError):
                 reap(pid)
             a_pods_life(plugin, path)
@@ -76,6 +85,26 @@ def test_events_are_records_and_calls_are_spans_in_their_callers_trace(tmp_path:
             assert span.end_time_unix_nano == end.time_ns
             assert end.duration_ns
             assert abs(span.end_time_unix_nano - span.start_time_unix_nano - end.duration_ns) < 1_000_000
+
+
+def test_neither_calls_that_are_not_trusted_nor_helpers_are_spans() -> None:
+    """They are records: a helper's, with what it executed; of neither is it a warning that it failed."""
+    told: list[Event] = [
+        *(made(CniStart, TIME, pid=pid, plugin=plugin, trusted=trusted) for pid, plugin, trusted in BOTH),
+        made(CniExec, TIME, pid=3, call=1, executable="/sbin/iptables", exit_code=1),
+        *(made(CniEnd, TIME, pid=pid, plugin=plugin, exit_code=0, trusted=trusted) for pid, plugin, trusted in BOTH),
+    ]
+    spans, logs = OtlpSpans("http://127.0.0.1:9"), OtlpLogs("http://127.0.0.1:9")
+    assert [span.name for span in spans.prepare(told)] == ["mine"]
+    helper, theirs = (logs.prepare(told)[index].log_record for index in (2, 1))
+    assert helper.attributes
+    assert helper.attributes["process.executable.path"] == "/sbin/iptables"
+    assert helper.attributes["process.executable.name"] == "iptables"
+    assert helper.severity_number == SeverityNumber.INFO
+    assert theirs.attributes
+    assert theirs.attributes["cni_collector.trusted"] is False
+    for exporter in (spans, logs):
+        exporter.close()
 
 
 def test_a_receiver_that_is_killed_and_comes_back(tmp_path: Path, plugin: Path) -> None:

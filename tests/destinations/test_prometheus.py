@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_collector import CniStart, Collector, Event, Lost, Netns, NetnsCreate
+from cni_collector import CniEnd, CniExec, CniStart, Collector, Event, Lost, Netns, NetnsCreate
 from cni_collector.exporters.prometheus import PrometheusExporter
 
 from ..support.actors import a_life
@@ -75,3 +75,20 @@ def test_what_was_lost_is_neither_alive_nor_under_way_for_ever(exporter: Prometh
     )
     exporter.prepare(calls)  # read later than that its end was lost
     assert (_sample(exporter, "cni_netns_alive"), _sample(exporter, "cni_calls_in_flight")) == (2, 1)
+
+
+def test_calls_that_are_not_trusted_have_a_counter_of_their_own_and_helpers_none(exporter: PrometheusExporter) -> None:
+    """Neither takes up a name of a plugin, nor is under way, nor has failed."""
+    told: list[Event] = []
+    for number in range(100):
+        plugin = f"/tmp/{number}"
+        told += [made(CniStart, "", pid=number, command="ADD", plugin=plugin, trusted=False)]
+        told += [made(CniEnd, "", pid=number, command="ADD", plugin=plugin, exit_code=1, trusted=False)] * (number % 2)
+        told += [made(CniExec, "", pid=1000 + number, call=1, executable=plugin, exit_code=1)]
+    exporter.prepare(told)
+    exporter.prepare([made(CniEnd, "", pid=1, command="ADD", plugin="/opt/cni/bin/bridge", exit_code=0)])
+    assert _sample(exporter, "cni_calls_in_flight") == 0
+    served = get(f"http://127.0.0.1:{exporter.port}/metrics")
+    assert "cni_untrusted_calls_total 100.0\n" in served
+    counts = re.findall(r"cni_call_duration_seconds_count{(.*)} (.*)", served)
+    assert counts == [('command="ADD",outcome="success",plugin="bridge"', "1.0")]

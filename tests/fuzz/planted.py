@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from cni_collector.identity.cni import parse_args
+from cni_collector.identity.cni_environment import parse_args
 
 from .targets import Target
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..unit.mountinfo import ROOT, mount
-from ..unit.records import cgroup_record, cni_end_record, cni_start_record, full, netns_record, slot
+from ..unit.records import (
+    cgroup_record,
+    cni_end_record,
+    cni_entered_record,
+    cni_start_record,
+    full,
+    netns_record,
+    slot,
+)
 
 HOST: Final = (1, 4026531840)
 BLUE: Final = (4097, 4026532001)
@@ -40,6 +48,18 @@ _BEGIN: Final = cni_start_record(b"/opt/cni/bin/bridge", *_VARIABLES, **_IN_HOST
 _END: Final = cni_end_record(status=0x0100, duration=18_400_000, **_BRIDGE)
 _BEGIN_CUT: Final = cni_start_record(b"/opt/cni/bin/bridge", *_VARIABLES[:5], cut=1, **(_BRIDGE | {"pid": 21}))
 _END_CUT: Final = cni_end_record(unreadable=1, status=9, duration=1, **(_BRIDGE | {"pid": 21}))
+_OUTER: Final[_Fields] = {"outer": 20, "outer_started": 5}
+_PATH: Final = b"CNI_PATH=/opt/cni/bin:/usr/lib/cni"
+_DELEGATE, _HELPER = (
+    cni_start_record(path, *_VARIABLES, _PATH, args=b"x\0-t\0nat\0", **_OUTER, **(_BRIDGE | {"pid": pid}))
+    for pid, path in ((22, b"/opt/cni/bin/host-local"), (23, b"/usr/sbin/iptables"))
+)
+_ENDS: Final = [cni_end_record(nested=1, duration=1, **(_BRIDGE | {"pid": pid})) for pid in (22, 23)]
+_ROOTLESS: Final = cni_start_record(b"/x/bridge", *_VARIABLES, trusted=0, **(_BRIDGE | {"pid": 24}))
+_ENTERED: Final = [cni_entered_record(pid, 5, *where) for pid in (20, 23) for where in (BLUE, (4098, 4026532002))]
+_ROOTLESS_END: Final = cni_end_record(
+    trusted=0, entered_cookie=BLUE[0], entered_inum=BLUE[1], **(_BRIDGE | {"pid": 24})
+)
 
 RECORDS: Final = [
     b"".join(map(slot, ring))
@@ -49,6 +69,8 @@ RECORDS: Final = [
         [_NO_CREATE, _NO_ENTER],
         [_CREATE, _BEGIN, _ENTER, _END, _DESTROY],
         [_BEGIN_CUT, _END_CUT, _END],
+        [_CREATE, _BEGIN, _DELEGATE, _HELPER, _ENTERED[2], _ENTER, *_ENDS, _END],
+        [_BEGIN, *_ENTERED, _END, _ROOTLESS, _ROOTLESS_END],
     )
 ]
 SNAPSHOTS: Final = [_CGROUP + _FOUND + _FOUND, _FOUND, cgroup_record(ident=1) + _FOUND]
@@ -91,6 +113,8 @@ LINES: Final = [
     b'{"type":"cni_start",' + _CALL + b',"parent":20,"cni_container_id":"abc","environment":"cut"}\n',
     b'{"type":"cni_end",' + _CALL + b',"duration_ns":7,"exit_code":1}\n'
     b'{"type":"cni_end",' + _TIME + b"," + _WHO + b',"duration_ns":7,"signal":"SIGTERM"}',
+    b'{"type":"cni_exec",' + _TIME + b"," + _WHO + b',"executable":"/x","call":2,"args":"x -t","duration_ns":7,'
+    b'"exit_code":1}\n{"type":"cni_start",' + _CALL + b',"parent":2,"trusted":false}\n',
     b'{"type":"lost",' + _TIME + b',"count":3,"by_type":{"netns_enter":3},"missed":1}\nno event\n\n',
     b'{"type":"collector_start",' + _TIME + b',"schema":1,"version":"0","node":"n","boot_id":"b","kernel":"6.1",'
     b'"arch":"a","tier":"kprobe","host_netns":{"cookie":1,"inum":2},"missing":["exits"]}\n'

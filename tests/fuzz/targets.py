@@ -12,12 +12,12 @@ from typing import Final, NamedTuple
 from unittest import mock
 
 from cni_collector.errors import LayoutError
-from cni_collector.events import CniCall, CniEnd, CniStart, Event, Netns, Pod
-from cni_collector.identity import cni, cni_cache, mounts
+from cni_collector.events import CniCall, CniEnd, CniExec, CniStart, Event, Netns, Pod
+from cni_collector.identity import cni, cni_cache, cni_environment, mounts
 from cni_collector.identity.cgroups import identify
 from cni_collector.identity.namespaces import Namespaces
 from cni_collector.kernel.ring import Ring, membarrier
-from cni_collector.kernel.wire import CGROUP, CNI_END, CNI_START, TYPES
+from cni_collector.kernel.wire import CGROUP, CNI_END, CNI_ENTERED, CNI_EXEC, CNI_START, TYPES
 from cni_collector.sources.lines import Lines
 from cni_collector.stream import snapshot
 from cni_collector.stream.decoder import Decoder, cgroup_path
@@ -97,16 +97,18 @@ def _decode(decoder: Decoder, content: bytes, at: int, size: int) -> Event | Non
     kind, counted = content[at] if size else None, decoder.undecodable
     event = decoder.decode(memoryview(content), at, size)
     if event:
-        assert (type(event), decoder.undecodable) == (TYPES[content[at]], counted)
+        made = {CNI_EXEC: (CniStart,), CNI_END: (CniEnd, CniExec)}.get(content[at], (TYPES[content[at]],))
+        assert type(event) in made
+        assert decoder.undecodable == counted
     else:
         assert decoder.undecodable == counted + 1 or (
-            decoder.undecodable == counted and kind in (CGROUP, CNI_START, CNI_END)
+            decoder.undecodable == counted and kind in (CGROUP, CNI_START, CNI_EXEC, CNI_ENTERED, CNI_END)
         )
     return event
 
 
 def _tell_the_truth(events: list[Event]) -> None:
-    """Only root says which pod a namespace is for; a call says what it was asked to do, or how it ended."""
+    """Only a trusted ADD says which pod a namespace is for; a call says what it was asked to do, or how it ended."""
     believed: set[Pod] = set()
     for event in events:
         came_of_a_record(event)
@@ -116,7 +118,8 @@ def _tell_the_truth(events: list[Event]) -> None:
         is_named(event.pod)
         if isinstance(event, CniStart):
             assert None not in (event.command, event.plugin), event
-            if event.pod and event.uid == 0 and event.command == "ADD" and event.netns:
+            assert event.trusted is None or event.pod is None, event
+            if event.pod and event.command == "ADD":
                 believed.add(event.pod)
         elif isinstance(event, CniEnd):
             assert (event.exit_code is None) != (event.signal is None), event
@@ -160,32 +163,32 @@ def _ring() -> FakeRing:
 def environment(raw: bytes) -> None:
     """An environment: the first of each name counts, as for getenv(3)."""
     variables = raw.split(b"\0")
-    fields = cni.parse_environment(variables)
-    for name, field in cni._FIELDS.items():
+    fields = cni_environment.parse_environment(variables)
+    for name, field in cni_environment._FIELDS.items():
         sign = name.encode() + b"="
         values = [variable.removeprefix(sign) for variable in variables if variable.startswith(sign)]
         told = values and (values[0] or field == "command")
-        assert fields.pop(field, None) == (cni.text(values[0]) if told else None), field
+        assert fields.pop(field, None) == (cni_environment.text(values[0]) if told else None), field
     assert not fields
 
 
 def arguments(raw: bytes) -> None:
     """CNI_ARGS: a pod is named by pairs that are there, in whatever order."""
-    args = cni.text(raw)
-    pairs, pod = args.split(";"), cni.parse_args(args)
+    args = cni_environment.text(raw)
+    pairs, pod = args.split(";"), cni_environment.parse_args(args)
     is_named(pod)
     if pod:
         uid = f"K8S_POD_UID={pod.uid}" if pod.uid else ""
         assert {f"K8S_POD_NAMESPACE={pod.namespace}", f"K8S_POD_NAME={pod.name}", uid} <= {*pairs, ""}
-    assert cni.parse_args(";".join(reversed(pairs))) == pod
-    assert cni.parse_args(args, cut=True) == cni.parse_args(";".join(pairs[:-1]))
+    assert cni_environment.parse_args(";".join(reversed(pairs))) == pod
+    assert cni_environment.parse_args(args, cut=True) == cni_environment.parse_args(";".join(pairs[:-1]))
 
 
 def cgroups(raw: bytes) -> None:
     """A cgroup's level and names: the ids stand in its path."""
     path = cgroup_path(raw[0] if raw else 0, raw[1:])
     assert path.startswith("/")
-    for text in (path, cni.text(raw)):
+    for text in (path, cni_environment.text(raw)):
         container, pod = identify(text)
         are_ids(container, pod)
         assert (container or "") in text
@@ -227,7 +230,7 @@ def mountinfo(raw: bytes) -> None:
     paths = [path for path in raw.split(b"\n") if path]
     written = b"".join(mount(_escaped(path), ident) for ident, path in enumerate(paths))
     assert mounts.parse(written) == {
-        mounts.Mount(str(ident), seeds.BLUE[1], cni.text(path)) for ident, path in enumerate(paths)
+        mounts.Mount(str(ident), seeds.BLUE[1], cni_environment.text(path)) for ident, path in enumerate(paths)
     }
 
 

@@ -243,22 +243,6 @@ def test_a_call_that_begins_with_a_later_program(watch: Watch) -> None:
     assert (start.command, start.plugin, end.command) == ("CHECK", TRUE, "CHECK")
 
 
-def test_delegates_are_below_their_caller(watch: Watch) -> None:
-    since = len(watch.events)
-    pid = _run(CALL, SH, "-c", f"{TRUE}; {TRUE}; exit 0")
-    watch.settle()
-    calls = [e for e in watch.events[since:] if isinstance(e, CniStart | CniEnd) and pid in (e.pid, e.parent)]
-    first, second = dict.fromkeys(e.pid for e in calls if e.pid != pid)
-    assert [(e.type, e.pid, e.parent) for e in calls] == [
-        ("cni_start", pid, os.getpid()),
-        ("cni_start", first, pid),
-        ("cni_end", first, pid),
-        ("cni_start", second, pid),
-        ("cni_end", second, pid),
-        ("cni_end", pid, os.getpid()),
-    ]
-
-
 def test_many_at_once(watch: Watch) -> None:
     """A prime number of calls, some at the same time: each is told once, and ends once."""
     since = len(watch.events)
@@ -301,7 +285,7 @@ def test_a_call_under_way_is_listed() -> None:
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    assert (told["command"], told["plugin"], told["parent"]) == ("ADD", os.path.realpath(SLEEP), os.getpid())
+    assert (told["command"], told["plugin"], told["parent"]) == ("ADD", SLEEP, os.getpid())
     assert (told["ifname"], told["pod"]["name"], told["netns_path"]) == ("eth0", "web-0", "/nowhere")
     assert 0 <= told["age_ns"] < 60e9
 
@@ -311,6 +295,6 @@ def _listed(pid: int) -> dict[str, Any]:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         for call in listed("--cni"):
-            if call["pid"] == pid and call["plugin"] == os.path.realpath(SLEEP):
+            if call["pid"] == pid:
                 return call
     raise AssertionError("the call was not listed")

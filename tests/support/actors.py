@@ -24,6 +24,7 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 SO_NETNS_COOKIE = 71
+CAP_SYS_ADMIN = 21
 NOBODY = 65534
 
 _SYS_CLONE = {"x86_64": 56, "aarch64": 220}[platform.machine()]
@@ -86,6 +87,19 @@ def bind_mount(source: str, target: str) -> None:
 
 def unmount(target: str) -> None:
     _call(_libc.umount2(os.fsencode(target), 0))
+
+
+def drop_capability(number: int) -> None:
+    """No program that the calling process executes holds this capability, whoever it is (PR_CAPBSET_DROP)."""
+    _call(_libc.prctl(24, number, 0, 0, 0))
+
+
+def become_root_of_a_user_namespace() -> None:
+    """As `unshare -Ur` does: what the calling process executes holds every capability there, and none outside."""
+    uid = os.geteuid()
+    unshare(CLONE_NEWUSER)
+    with open("/proc/self/uid_map", "wb", buffering=0) as uid_map:
+        uid_map.write(b"0 %d 1" % uid)
 
 
 def cookie() -> int:

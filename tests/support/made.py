@@ -23,6 +23,7 @@ _USUAL: Final[dict[str, Any]] = {
     "comm": "task",
     "userns": 4026531837,
     "plugin": "/opt/cni/bin/bridge",
+    "executable": "/usr/sbin/iptables",
     "duration_ns": 1_000_000,
     "node": "node",
     "events": 0,

@@ -18,7 +18,6 @@ from typing import Any, Final, NamedTuple
 
 from cni_collector import CniEnd, CniStart, Event, Pod
 from cni_collector.identity.cgroups import identify
-from cni_collector.identity.cni import parse_args
 
 from ..support.actors import (
     CLONE_NEWNET,
@@ -27,6 +26,7 @@ from ..support.actors import (
     NOBODY,
     a_netns,
     act,
+    become_root_of_a_user_namespace,
     bind_mount,
     cookie,
     execute,
@@ -98,6 +98,7 @@ def hostile(home: Path, repeats: int) -> Outcome:
             for _ in range(repeats)
             for attempt in (
                 _odd_comms(outcome),
+                _no_calls(outcome, path),
                 _odd_environments(outcome, path),
                 _own_namespaces(outcome, path, named),
                 _itself_again(outcome),
@@ -207,11 +208,28 @@ def _environments(path: str) -> list[list[bytes]]:
     ]
 
 
+def _no_calls(outcome: Outcome, path: str) -> Attempt:
+    """Environments of CNI calls, by who can make none."""
+    _, pids = _as_nobody(lambda: [_run(environment) for environment in _environments(path)])
+
+    def check(events: list[Event]) -> None:
+        outcome.same("events of an ordinary user's programs", [e.type for e in events if e.pid in pids], [])
+
+    return Attempt(Counts(), set(), check)
+
+
+def _run(environment: list[bytes]) -> int:
+    pid = execute(environment, TRUE)
+    os.waitpid(pid, 0)
+    return pid
+
+
 def _odd_environments(outcome: Outcome, path: str) -> Attempt:
-    """CNI calls that say what is not so."""
+    """CNI calls that say what is not so, in a user namespace."""
     environments = _environments(path)
 
     def play() -> list[int]:
+        become_root_of_a_user_namespace()
         pids = []
         for environment in environments:
             pid = execute(environment, TRUE)
@@ -234,9 +252,9 @@ def _odd_environments(outcome: Outcome, path: str) -> Attempt:
                 args = _text(values.get(b"CNI_ARGS", b""))
                 outcome.same("command", event.command, _text(values[b"CNI_COMMAND"]))
                 outcome.same("uid", event.uid, NOBODY)
+                outcome.same("who is trusted", (event.trusted, event.netns, event.pod), (False, None, None))
                 if event.environment is None:
                     outcome.same("args", event.args or "", args)
-                    outcome.same("pod", event.pod, parse_args(args))
                     outcome.same("ifname", event.ifname or "", _text(values.get(b"CNI_IFNAME", b"")))
                 else:
                     outcome.check(args.startswith(event.args or ""), f"args were made up: {event.args!r:.80}")
@@ -272,7 +290,10 @@ def _own_namespaces(outcome: Outcome, path: str, named: Path) -> Attempt:
 
 
 def _itself_again(outcome: Outcome) -> Attempt:
-    """A process that executes itself again and again, each time with another environment, too large for the record."""
+    """A process that executes itself again and again, each time with another environment, too large for the record.
+
+    It is root of a user namespace: else it would be no CNI call.
+    """
     times = 20
 
     def play() -> list[str]:
@@ -284,6 +305,7 @@ def _itself_again(outcome: Outcome) -> Attempt:
         return []
 
     def start() -> list[int]:
+        become_root_of_a_user_namespace()
         pids = []
         for _ in range(3):
             pid = os.fork()
@@ -392,6 +414,7 @@ def _listed(outcome: Outcome, path: str) -> None:
     """`list` and `list --cni`, while a user's call with an odd environment is under way."""
 
     def play() -> int:
+        become_root_of_a_user_namespace()
         _set_name(COMMS[1])
         return execute(
             [b"CNI_COMMAND=\x1b[2J", b"CNI_NETNS=" + path.encode(), b"CNI_IFNAME=\x1b]0;x\x07\n", b"CNI_ARGS=" + _ARGS],

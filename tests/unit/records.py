@@ -18,10 +18,16 @@ NETNS = struct.Struct(f"=BBHIQQQII{TASK}IQQ")
 NETNS_FIELDS = (
     f"type cause error userns time cookie other_cookie inum other_inum {TASK_FIELDS} detail lifetime teardown"
 )
-CNI_START = struct.Struct(f"=BBHIQQQ{TASK}")
-CNI_START_FIELDS = f"type cut length own_inum time started own_cookie {TASK_FIELDS}"
-CNI_END = struct.Struct(f"=BBH{TASK}QQQ")
-CNI_END_FIELDS = f"type unreadable status {TASK_FIELDS} time started duration"
+CNI_START = struct.Struct(f"=BBHIQQQ{TASK}IQIIHH256s")
+CNI_START_FIELDS = (
+    f"type cut length own_inum time started own_cookie {TASK_FIELDS} outer outer_started mnt_ns pid_ns trusted "
+    "args_length args"
+)
+CNI_END = struct.Struct(f"=BBHI{TASK}BBHQQQQ")
+CNI_END_FIELDS = (
+    f"type unreadable status entered_inum {TASK_FIELDS} trusted several nested time started duration entered_cookie"
+)
+CNI_ENTERED = struct.Struct("=IIQQI")
 CGROUP = struct.Struct("@BBHIQ")
 CGROUP_SIZE = 2048
 
@@ -49,15 +55,26 @@ def netns_record(**fields: int | bytes) -> bytes:
 
 
 def cni_start_record(*texts: bytes, length: int | None = None, **fields: int | bytes) -> bytes:
-    """A `struct cni_start_record` as the kernel sends it, up to the last text; the first text is the executed path."""
+    """A `struct cni_start_record` as the kernel sends it, up to the last text; the first text is the executed path.
+
+    It is of a trusted process, and begins a CNI call unless it has `outer`.
+    """
     text = b"".join(one + b"\0" for one in texts)
-    fields |= {"type": 8, "length": len(text) if length is None else length}
+    args = fields.get("args", b"")
+    usual: dict[str, int | bytes] = {"type": 10 if "outer" in fields else 8, "trusted": 1, "args": b""}
+    usual |= {"args_length": len(args) if isinstance(args, bytes) else 0}
+    fields = usual | fields | {"length": len(text) if length is None else length}
     return _packed(CNI_START, CNI_START_FIELDS, fields) + text
 
 
 def cni_end_record(**fields: int | bytes) -> bytes:
     """A `struct cni_end_record`."""
-    return _packed(CNI_END, CNI_END_FIELDS, fields | {"type": 9})
+    return _packed(CNI_END, CNI_END_FIELDS, {"trusted": 1} | fields | {"type": 9})
+
+
+def cni_entered_record(pid: int, started: int, cookie: int, inum: int) -> bytes:
+    """A `struct cni_entered_record`."""
+    return CNI_ENTERED.pack(11, pid, started, cookie, inum)
 
 
 def _packed(layout: struct.Struct, names: str, fields: dict[str, int | bytes]) -> bytes:

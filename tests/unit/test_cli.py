@@ -23,6 +23,7 @@ from cni_collector.errors import AttachError, CollectorError, LoadError, Privile
 from cni_collector.events import (
     AnyEvent,
     CniEnd,
+    CniExec,
     CniStart,
     CollectorStart,
     CollectorStop,
@@ -37,7 +38,7 @@ from cni_collector.events import (
     Pod,
     Task,
 )
-from cni_collector.identity.cni import RunningCniCall
+from cni_collector.identity.cni_running import RunningCniCall
 from cni_collector.kernel.hooks import ALL, TIERS
 from cni_collector.stream.snapshot import ExistingNetns
 from cni_collector.version import VERSION
@@ -267,8 +268,8 @@ def test_watch_writes_json_lines_until_the_stop(run: Run, reported: FakeSession,
         ("--failed", {NetnsCreateFailed, NetnsEnterFailed}),
         ("--no-failed", ALL - {NetnsCreateFailed, NetnsEnterFailed}),
         ("--failed --type netns_enter_failed --type netns_enter", {NetnsEnterFailed}),
-        ("--cni", {CniStart, CniEnd}),
-        ("--cni --no-failed", {CniStart, CniEnd}),
+        ("--cni", {CniStart, CniEnd, CniExec}),
+        ("--cni --no-failed", {CniStart, CniEnd, CniExec}),
         ("--cni --type cni_end --type netns_exit", {CniEnd}),
     ],
 )
@@ -385,6 +386,7 @@ def test_a_call_in_the_table_stands_below_the_call_that_made_it(run: Run, report
         begins(42, 41, "/opt/cni/bin/host-local"),
         begins(50, 4, "portmap"),
         ends(42, 41, "/opt/cni/bin/host-local", exit_code=0),
+        made(CniExec, TIME, pid=45, tid=45, call=41, args="iptables -t nat", duration_ns=1_500_000, exit_code=1),
         begins(43, 41, "/opt/cni/bin/dhcp"),
         ends(43, 41, "/opt/cni/bin/dhcp", signal="SIGKILL"),
         ends(41, 40, "/opt/cni/bin/flannel", exit_code=1),
@@ -402,6 +404,7 @@ def test_a_call_in_the_table_stands_below_the_call_that_made_it(run: Run, report
             command="",
             netns_path="/n",
             environment="cut",
+            trusted=False,
         ),
     ]
     columns = "{:15}  {:19}  {:18}  {:7}  {:7}  {:15}  {}"
@@ -411,13 +414,14 @@ def test_a_call_in_the_table_stands_below_the_call_that_made_it(run: Run, report
         ("cni_start", "", "ADD", 42, "    host-local", ""),
         ("cni_start", "", "ADD", 50, "portmap", ""),
         ("cni_end", "", "ADD", 42, "    host-local", "duration=1.5ms exit=0"),
+        ("cni_exec", "", "", 45, "    iptables", "call=41 args=iptables -t nat duration=1.5ms exit=1"),
         ("cni_start", "", "ADD", 43, "    dhcp", ""),
         ("cni_end", "", "ADD", 43, "    dhcp", "duration=1.5ms signal=SIGKILL"),
         ("cni_end", "", "ADD", 41, "  flannel", "duration=1.5ms exit=1"),
         ("cni_end", "", "ADD", 40, "bridge", "duration=1.5ms exit=1"),
         ("cni_start", "", "ADD", 44, "loopback", ""),
         ("cni_end", "", "", 60, "unseen", "duration=1.5ms exit=0"),
-        ("cni_start", "", "", 70, "", "tid=71 pod=shop/web-0 netns_path=/n environment=cut"),
+        ("cni_start", "", "", 70, "", "tid=71 pod=shop/web-0 netns_path=/n environment=cut trusted=False"),
     ]
     lines = [columns.format("03:04:05.123456", *map(str, line)).rstrip() for line in told]
     assert run("watch", "-o", "table").stdout.splitlines()[2:-1] == lines

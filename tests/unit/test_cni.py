@@ -19,16 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_collector.events import CniEnd, CniStart, Netns, Pod, Task
-from cni_collector.identity import cni, cni_cache
-from cni_collector.identity.cni import (
-    CniCalls,
-    RunningCniCall,
-    parse_args,
-    parse_environment,
-    read_environment,
-    running_cni_calls,
-)
+from cni_collector.events import CniEnd, CniExec, CniStart, Netns, Pod, Task
+from cni_collector.identity import cni, cni_cache, cni_running
+from cni_collector.identity.cni import CniCalls, Ended, Executed
+from cni_collector.identity.cni_environment import lies_in_cni_path, parse_args, parse_environment, read_environment
+from cni_collector.identity.cni_running import RunningCniCall, running_cni_calls
 from cni_collector.identity.namespaces import Namespaces
 
 UID = "11111111-2222-3333-4444-555555555555"
@@ -37,10 +32,12 @@ ARGS = ";".join(PAIRS)
 WEB = Pod("shop", "web-0", UID)
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 HOST, BLUE = Netns(1, 4026531840), Netns(4097, 4026532001)
+GREEN, RED = Netns(4098, 4026532002), Netns(4099, 4026532003)
 TASK = Task(2**22 + 1, 2**22 + 1, 7, 0, "bridge", "/runtime.slice")
 """No kernel gives a pid this high: nothing is found in /proc under it."""
 LATER = msgspec.structs.replace(TASK, ppid=1)
 STARTED = 5_000_000_000
+SLEEP = str(shutil.which("sleep"))
 TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
@@ -52,6 +49,18 @@ def environment(**variables: str) -> list[bytes]:
 def text(path: str, *variables: str) -> bytes:
     """The text of a `struct cni_start_record`: each part closed by NUL."""
     return b"".join(part.encode() + b"\0" for part in (path, *variables))
+
+
+def executed(
+    task: Task, own: Netns | None, when: int, started: int, raw: bytes, cut: bool = False, **more: Any
+) -> Executed:
+    """A program with these variables is executed at noon, at `when` by the records' clock."""
+    return Executed("12:00", when, task, started, raw, cut, own=own, **more)
+
+
+def ended(task: Task, started: int, duration: int, status: int = 0, unreadable: bool = False, **more: Any) -> Ended:
+    """A process ends a minute later, `duration` nanoseconds after its first program with these variables."""
+    return Ended("12:01", task, started, duration, status, unreadable, **more)
 
 
 def process(pid: int) -> Task:
@@ -74,7 +83,7 @@ def spawn() -> Iterator[Spawn]:
     with contextlib.ExitStack() as stack:
 
         def start(*command: str | bytes, **variables: str) -> int:
-            process = stack.enter_context(subprocess.Popen(command or ("sleep", "600"), env=variables))
+            process = stack.enter_context(subprocess.Popen(command or (SLEEP, "600"), env=variables))
             stack.callback(process.kill)
             while not Path(f"/proc/{process.pid}/environ").read_bytes():  # empty until exec is through
                 time.sleep(0.001)
@@ -291,8 +300,8 @@ WHO: dict[str, Any] = {"pid": TASK.pid, "tid": TASK.tid, "uid": 0, "comm": "brid
 
 
 def test_a_call_begins_and_ends(calls: CniCalls) -> None:
-    assert calls.begin("12:00", TASK, HOST, 20, STARTED, TEXT, False) == CniStart("12:00", **TOLD, **WHO, ppid=7)
-    assert calls.end("12:01", LATER, STARTED, 123, 0x0100, False) == CniEnd(
+    assert calls.begin(executed(TASK, HOST, 20, STARTED, TEXT, False)) == CniStart("12:00", **TOLD, **WHO, ppid=7)
+    assert calls.end(ended(LATER, STARTED, 123, 0x0100, False)) == CniEnd(
         "12:01", **TOLD, **WHO, ppid=1, duration_ns=123, exit_code=1
     )
     assert calls.unreadable == 0
@@ -300,44 +309,44 @@ def test_a_call_begins_and_ends(calls: CniCalls) -> None:
 
 def test_an_end_whose_beginning_was_lost_tells_what_it_can(calls: CniCalls) -> None:
     only_the_end = CniEnd("12:01", **WHO, ppid=1, duration_ns=123, exit_code=0)
-    assert calls.end("12:01", LATER, STARTED, 123, 0, False) == only_the_end
-    calls.begin("12:00", TASK, HOST, 20, STARTED, TEXT, False)
-    assert calls.end("12:01", LATER, STARTED + 1, 123, 0, False) == only_the_end, "another process with the same id"
+    assert calls.end(ended(LATER, STARTED, 123, 0, False)) == only_the_end
+    calls.begin(executed(TASK, HOST, 20, STARTED, TEXT, False))
+    assert calls.end(ended(LATER, STARTED + 1, 123, 0, False)) == only_the_end, "another process with the same id"
 
 
 def test_an_end_is_told_once(calls: CniCalls) -> None:
-    calls.begin("12:00", TASK, HOST, 20, STARTED, TEXT, False)
-    assert calls.end("12:01", LATER, STARTED, 1, 0, True) is not None
-    assert calls.end("12:01", LATER, STARTED, 1, 0, True) is None
+    calls.begin(executed(TASK, HOST, 20, STARTED, TEXT, False))
+    assert calls.end(ended(LATER, STARTED, 1, 0, True)) is not None
+    assert calls.end(ended(LATER, STARTED, 1, 0, True)) is None
 
 
 def test_what_may_have_been_no_call_ends_in_silence(calls: CniCalls) -> None:
-    assert calls.end("12:01", LATER, STARTED, 123, 0, True) is None
+    assert calls.end(ended(LATER, STARTED, 123, 0, True)) is None
 
 
 def test_no_process_begins_two_calls(calls: CniCalls) -> None:
     """Where the kernel could not read its environment, it looks again when the process executes another program."""
-    assert calls.begin("12:00", TASK, HOST, 20, STARTED, TEXT, False) is not None
-    assert calls.begin("12:00", TASK, HOST, 21, STARTED, TEXT, False) is None
-    end = calls.end("12:01", LATER, STARTED, 123, 0, False)
-    assert end is not None
+    assert calls.begin(executed(TASK, HOST, 20, STARTED, TEXT, False)) is not None
+    assert calls.begin(executed(TASK, HOST, 21, STARTED, TEXT, False)) is None
+    end = calls.end(ended(LATER, STARTED, 123, 0, False))
+    assert isinstance(end, CniEnd)
     assert end.plugin == "/opt/cni/bin/bridge"
 
 
 @pytest.mark.parametrize("variables", [[], ["CNI_ARGS=A=1"], ["CNI_COMMANDS=ADD"]])
 def test_a_process_that_is_asked_for_nothing_is_no_call(calls: CniCalls, variables: list[str]) -> None:
-    assert calls.begin("12:00", TASK, HOST, 20, STARTED, text("/bin/sh", *variables), False) is None
+    assert calls.begin(executed(TASK, HOST, 20, STARTED, text("/bin/sh", *variables), False)) is None
     assert calls.unreadable == 0
 
 
 def test_an_empty_command_makes_a_call_too(calls: CniCalls) -> None:
-    assert calls.begin("12:00", TASK, HOST, 20, STARTED, text("/x", "CNI_COMMAND="), False) == CniStart(
+    assert calls.begin(executed(TASK, HOST, 20, STARTED, text("/x", "CNI_COMMAND="), False)) == CniStart(
         "12:00", **WHO, ppid=7, parent=7, command="", plugin="/x"
     )
 
 
 def test_a_path_that_is_no_text_is_escaped(calls: CniCalls) -> None:
-    call = calls.begin("12:00", TASK, HOST, 20, STARTED, b"/opt/\xff\0CNI_COMMAND=\xfe\0", False)
+    call = calls.begin(executed(TASK, HOST, 20, STARTED, b"/opt/\xff\0CNI_COMMAND=\xfe\0", False))
     assert call is not None
     assert (call.plugin, call.command) == ("/opt/\\xff", "\\xfe")
 
@@ -347,7 +356,7 @@ def test_what_is_missing_comes_from_proc_while_the_process_lives(calls: CniCalls
     task = process(pid)
     for raw in (text("/x"), text("/x", "CNI_COMMAND=DEL", "CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=we")):
         fresh = CniCalls(Namespaces())
-        call = fresh.begin("12:00", task, HOST, 20, started(pid), raw, True)
+        call = fresh.begin(executed(task, HOST, 20, started(pid), raw, True))
         assert call == CniStart(
             "12:00",
             **msgspec.structs.asdict(task),
@@ -362,40 +371,40 @@ def test_what_is_missing_comes_from_proc_while_the_process_lives(calls: CniCalls
 
 def test_a_process_whose_environment_turns_out_to_have_no_command_is_no_call(calls: CniCalls, spawn: Spawn) -> None:
     pid = spawn(CNI_ARGS=ARGS)
-    assert calls.begin("12:00", process(pid), HOST, 20, started(pid), text("/x"), True) is None
+    assert calls.begin(executed(process(pid), HOST, 20, started(pid), text("/x"), True)) is None
     assert calls.unreadable == 0
-    assert calls.end("12:01", process(pid), started(pid), 123, 0, True) is None
+    assert calls.end(ended(process(pid), started(pid), 123, 0, True)) is None
 
 
 def test_what_is_missing_stays_missing_where_the_process_has_gone(calls: CniCalls) -> None:
     raw = text("/x", *VARIABLES, "CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=1111")
-    call = calls.begin("12:00", TASK, HOST, 20, STARTED, raw, True)
+    call = calls.begin(executed(TASK, HOST, 20, STARTED, raw, True))
     assert call is not None
     assert (call.environment, call.command, call.pod) == ("cut", "ADD", Pod("shop", "web-0"))
-    end = calls.end("12:01", LATER, STARTED, 123, 0, False)
-    assert end is not None
+    end = calls.end(ended(LATER, STARTED, 123, 0, False))
+    assert isinstance(end, CniEnd)
     assert end.environment == "cut"
 
 
 def test_a_pods_name_that_may_be_cut_is_not_told(calls: CniCalls) -> None:
     raw = text("/x", *VARIABLES, "CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1")  # of web-10, perhaps
-    call = calls.begin("12:00", TASK, HOST, 20, STARTED, raw, True)
+    call = calls.begin(executed(TASK, HOST, 20, STARTED, raw, True))
     assert call is not None
     assert call.pod is None
 
 
 def test_what_nobody_can_tell_is_counted(calls: CniCalls) -> None:
-    assert calls.begin("12:00", TASK, HOST, 20, STARTED, text("/x"), True) is None
-    assert calls.begin("12:00", TASK, HOST, 20, STARTED, text("/x", "CNI_ARGS=A=1"), True) is None
+    assert calls.begin(executed(TASK, HOST, 20, STARTED, text("/x"), True)) is None
+    assert calls.begin(executed(TASK, HOST, 20, STARTED, text("/x", "CNI_ARGS=A=1"), True)) is None
     assert calls.unreadable == 2
-    assert calls.end("12:01", LATER, STARTED, 123, 0, True) is None
+    assert calls.end(ended(LATER, STARTED, 123, 0, True)) is None
 
 
 def test_a_zombie_is_counted_or_told_from_what_the_kernel_saw(calls: CniCalls, zombie: int) -> None:
     task, when = process(zombie), started(zombie)
-    assert calls.begin("12:00", task, HOST, 20, when, text("/x"), True) is None
+    assert calls.begin(executed(task, HOST, 20, when, text("/x"), True)) is None
     assert calls.unreadable == 1
-    call = calls.begin("12:00", task, HOST, 20, when, text("/x", "CNI_COMMAND=ADD"), True)
+    call = calls.begin(executed(task, HOST, 20, when, text("/x", "CNI_COMMAND=ADD"), True))
     assert call is not None
     assert (call.command, call.environment) == ("ADD", "cut")
 
@@ -403,7 +412,7 @@ def test_a_zombie_is_counted_or_told_from_what_the_kernel_saw(calls: CniCalls, z
 def test_a_call_that_executes_something_else_at_once_is_still_a_call(calls: CniCalls, spawn: Spawn) -> None:
     """The kernel saw its command. What /proc has by now is another program's environment."""
     pid = spawn(PATH="/bin")
-    call = calls.begin("12:00", process(pid), HOST, 20, started(pid), text("/x", *VARIABLES), True)
+    call = calls.begin(executed(process(pid), HOST, 20, started(pid), text("/x", *VARIABLES), True))
     assert call is not None
     assert (call.command, call.plugin, call.environment) == ("ADD", "/x", "cut")
 
@@ -422,42 +431,275 @@ def test_a_call_that_executes_something_else_at_once_is_still_a_call(calls: CniC
     ],
 )
 def test_how_it_ended(calls: CniCalls, status: int, exit_code: int | None, name: str | None) -> None:
-    end = calls.end("12:01", LATER, STARTED, 123, status, False)
+    end = calls.end(ended(LATER, STARTED, 123, status, False))
     assert end is not None
     assert (end.exit_code, end.signal) == (exit_code, name)
 
 
 @given(st.integers(0, 2**16 - 1))
 def test_whatever_the_status_is_there_is_a_code_or_a_signal(status: int) -> None:
-    end = CniCalls(Namespaces()).end("12:01", LATER, STARTED, 123, status, False)
+    end = CniCalls(Namespaces()).end(ended(LATER, STARTED, 123, status, False))
     assert end is not None
     assert (end.exit_code is None) != (end.signal is None)
 
 
 @pytest.mark.parametrize(
-    ("uid", "own", "command", "believed"),
+    ("trusted", "command", "believed"),
     [
-        (0, HOST, "ADD", True),
-        (1000, HOST, "ADD", False),
-        (0, BLUE, "ADD", False),
-        (0, Netns(5, 4026532999), "ADD", False),
-        (0, None, "ADD", False),
-        (None, HOST, "ADD", False),
-        (0, HOST, "DEL", False),
-        (0, HOST, "CHECK", False),
-        (0, HOST, "", False),
-        (0, HOST, "add", False),
+        (True, "ADD", True),
+        (False, "ADD", False),
+        (True, "DEL", False),
+        (True, "CHECK", False),
+        (True, "", False),
+        (True, "add", False),
     ],
 )
-def test_only_root_in_the_hosts_namespace_says_which_pod_a_namespace_is_for(
-    calls: CniCalls, namespaces: Namespaces, uid: int | None, own: Netns | None, command: str, believed: bool
+@pytest.mark.parametrize("own", [HOST, GREEN, None])
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_only_a_trusted_add_says_which_pod_a_namespace_is_for(
+    calls: CniCalls, namespaces: Namespaces, trusted: bool, uid: int, own: Netns | None, command: str, believed: bool
 ) -> None:
+    """Whoever it is otherwise, and wherever. One that is not trusted has no pod itself, and its path leads nowhere."""
     task = msgspec.structs.replace(TASK, uid=uid)
     raw = text("/x", f"CNI_COMMAND={command}", "CNI_NETNS=/run/netns/blue", f"CNI_ARGS={ARGS}")
-    call = calls.begin("12:00", task, own, 20, STARTED, raw, False)
+    call = calls.begin(executed(task, own, 20, STARTED, raw, trusted=trusted))
     assert call is not None
-    assert (call.netns, call.pod) == (BLUE, WEB), "the call's own event says what it was told, whoever it is"
+    assert (call.netns, call.pod, call.trusted) == ((BLUE, WEB, None) if trusted else (None, None, False))
+    assert call.args == ARGS
     assert namespaces.remember(BLUE.cookie, BLUE.inum) == (BLUE, "/run/netns/blue", WEB if believed else None)
+
+
+# Who is trusted.
+
+
+def test_texts_of_one_that_is_not_trusted_have_256_bytes(calls: CniCalls) -> None:
+    variables = (f"CNI_IFNAME={'i' * 257}", f"CNI_ARGS={'ä' * 300}", f"CNI_NETNS={'n' * 256}")
+    raw = text("/" + "p" * 300, "CNI_COMMAND=" + "A" * 300, *variables)
+    call = calls.begin(executed(TASK, HOST, 20, STARTED, raw, trusted=False))
+    assert call is not None
+    texts = (call.plugin, call.command, call.ifname, call.args, call.netns_path)
+    assert [len(one.encode()) for one in texts if one] == [256] * 5
+    assert call.environment == "cut"
+    whole = calls.begin(executed(process(5), HOST, 20, STARTED, raw))
+    assert whole is not None
+    assert (whole.args, whole.environment) == ("ä" * 300, None)
+
+
+def test_the_environment_of_one_that_is_not_trusted_is_never_read_from_proc(calls: CniCalls, spawn: Spawn) -> None:
+    pid = spawn(CNI_COMMAND="ADD", CNI_ARGS=ARGS)
+    told = executed(process(pid), HOST, 20, started(pid), text("/x", "CNI_COMMAND=ADD"), True, trusted=False)
+    call = calls.begin(told)
+    assert call is not None
+    assert (call.args, call.environment) == (None, "cut")
+
+
+def test_those_that_are_not_trusted_displace_no_other(calls: CniCalls) -> None:
+    calls.begin(executed(TASK, HOST, 20, STARTED, TEXT))
+    for pid in range(1, 20_000):
+        calls.begin(executed(process(pid), HOST, 20, STARTED, TEXT, trusted=False))
+    end = calls.end(ended(LATER, STARTED, 1, unreadable=True))
+    assert isinstance(end, CniEnd)
+    assert (end.command, end.trusted) == ("ADD", None)
+    first, last = (calls.end(ended(process(pid), STARTED, 1, unreadable=True, trusted=False)) for pid in (1, 19_999))
+    assert first is None
+    assert isinstance(last, CniEnd)
+    assert last.trusted is False
+
+
+def test_an_end_whose_beginning_was_lost_says_whether_it_was_trusted(calls: CniCalls) -> None:
+    end = calls.end(ended(TASK, STARTED, 1, trusted=False, entered=BLUE))
+    assert isinstance(end, CniEnd)
+    assert (end.trusted, end.netns) == (False, BLUE)
+
+
+# Plugin or helper.
+
+PATH = "CNI_PATH=/opt/cni/bin:/usr/lib/cni"
+
+
+@pytest.mark.parametrize(
+    ("path", "cni_path", "lies"),
+    [
+        ("/opt/cni/bin/bridge", "/opt/cni/bin", True),
+        ("/opt/cni/bin/bridge", "/usr/lib/cni:/opt/cni/bin", True),
+        ("/opt/cni/bin/bridge", "/opt/cni/bin/", True),
+        ("//opt/cni//bin/./bridge", "/opt/./cni/x/../bin", True),
+        ("/opt/cni/bin/../bin/bridge", "/opt//cni/bin", True),
+        ("bin/bridge", "./bin", True),
+        ("bridge", ".", True),
+        ("/opt/cni/bin/sub/bridge", "/opt/cni/bin", False),
+        ("/opt/cni/bridge", "/opt/cni/bin", False),
+        ("/opt/cni/binary/bridge", "/opt/cni/bin", False),
+        ("/bin/bridge", "/opt/cni/bin", False),
+        ("/bridge", "", False),
+        ("bridge", "", False),
+        ("/bridge", "::", False),
+        ("/bridge", "/", True),
+        ("bin/bridge", "/opt/cni/bin", False),
+    ],
+)
+def test_what_lies_in_cni_path(path: str, cni_path: str, lies: bool) -> None:
+    variables = [f"CNI_PATH={cni_path}".encode(), b"CNI_PATH=/bin:/:.:/opt/cni/bin"]
+    assert lies_in_cni_path(path.encode(), variables) is lies
+
+
+def test_without_cni_path_nothing_lies_in_it() -> None:
+    assert not lies_in_cni_path(b"/opt/cni/bin/bridge", [b"CNI_PATHS=/opt/cni/bin", b"XCNI_PATH=/opt/cni/bin"])
+
+
+def run(calls: CniCalls, pid: int, path: str, outer: int | None, **more: Any) -> CniStart | None:
+    """A process executes a program with the variables of a call, out of a process that belongs to one, if any."""
+    told = {"outer": (outer, STARTED) if outer else None} | more
+    return calls.begin(executed(process(pid), told.pop("own", HOST), 20, STARTED, text(path, *VARIABLES, PATH), **told))
+
+
+def over(calls: CniCalls, pid: int, **more: Any) -> CniEnd | CniExec | None:
+    """It ends."""
+    return calls.end(ended(process(pid), STARTED, 100, **({"nested": True} | more)))
+
+
+def test_a_plugin_its_delegate_and_its_helpers(calls: CniCalls) -> None:
+    """A helper's helper is one of the plugin, also when the helper has ended; so is one of what a plugin leaves."""
+    assert run(calls, 1, "/opt/cni/bin/bridge", None)
+    delegate = run(calls, 2, "/usr/lib/cni/host-local", 1)
+    assert delegate
+    assert (delegate.plugin, delegate.parent) == ("/usr/lib/cni/host-local", 1)
+    assert run(calls, 3, "/usr/sbin/iptables", 1, args=b"iptables\0-t\0nat\0") is None
+    assert run(calls, 4, "/usr/bin/tee", 2) is None
+    assert run(calls, 5, "/sbin/modprobe", 3, trusted=False) is None
+    helper = over(calls, 3, status=0x0100)
+    assert helper == CniExec(
+        "12:01", **msgspec.structs.asdict(process(3)), executable="/usr/sbin/iptables", call=1, args="iptables -t nat",
+        duration_ns=100, exit_code=1,
+    )  # fmt: skip
+    assert isinstance(over(calls, 1, nested=False), CniEnd)
+    assert run(calls, 6, "/usr/sbin/dnsmasq", 3) is None
+    told = [over(calls, pid, status=9) for pid in (2, 4, 5, 6)]
+    assert [(one and one.type, getattr(one, "call", None)) for one in told] == [
+        ("cni_end", None), ("cni_exec", 2), ("cni_exec", 1), ("cni_exec", 1),
+    ]  # fmt: skip
+    assert [one.signal for one in told if isinstance(one, CniExec)] == ["SIGKILL"] * 3
+
+
+def test_a_helper_that_executes_a_plugin_becomes_one(calls: CniCalls) -> None:
+    """As chroot and nsenter do. It is told from then on, and never as a helper."""
+    run(calls, 1, "/opt/cni/bin/multus", None)
+    assert run(calls, 2, "/usr/sbin/chroot", 1) is None
+    assert run(calls, 2, "/usr/bin/env", 1) is None
+    told = executed(process(2), HOST, 50, STARTED, text("/opt/cni/bin/bridge", *VARIABLES, PATH), outer=(1, STARTED))
+    start = calls.begin(told)
+    assert start
+    assert start.plugin == "/opt/cni/bin/bridge"
+    assert run(calls, 2, "/usr/bin/true", 1) is None
+    end = over(calls, 2)
+    assert isinstance(end, CniEnd)
+    assert (end.plugin, end.duration_ns) == ("/opt/cni/bin/bridge", 70)
+
+
+def test_what_began_inside_of_a_call_and_was_lost_is_neither(calls: CniCalls) -> None:
+    """It may have been a plugin or a helper; and whose helper its helpers are is not known."""
+    run(calls, 1, "/opt/cni/bin/bridge", None)
+    assert run(calls, 3, "/usr/bin/tee", 2) is None
+    assert over(calls, 2) is None
+    helper = over(calls, 3)
+    assert isinstance(helper, CniExec)
+    assert helper.call is None
+
+
+# Which namespace it is about.
+
+
+def pod(namespaces: Namespaces, netns: Netns) -> Pod | None:
+    return namespaces.remember(netns.cookie, netns.inum)[2]
+
+
+@pytest.mark.parametrize("who", [1, 2, 3], ids=["the plugin", "a delegate", "a helper of the delegate"])
+def test_a_call_is_about_the_namespace_that_it_enters(calls: CniCalls, namespaces: Namespaces, who: int) -> None:
+    """Whatever its path says; and the pod goes there from then on. Its own is none that it enters."""
+    namespaces.born(GREEN, 10)
+    for pid, path, outer in ((1, "/opt/cni/bin/a", None), (2, "/opt/cni/bin/b", 1), (3, "/bin/sh", 2)):
+        run(calls, pid, path, outer, own=RED)
+    more = text("/opt/cni/bin/c", *VARIABLES, f"CNI_ARGS={ARGS}", PATH)
+    calls.begin(executed(process(4), RED, 20, STARTED, more, outer=None))
+    assert pod(namespaces, BLUE) == WEB
+    for netns in (RED, GREEN, RED, GREEN):
+        calls.entered((who, STARTED), netns)
+        calls.entered((4, STARTED), netns)
+    assert (pod(namespaces, BLUE), pod(namespaces, GREEN), pod(namespaces, RED)) == (None, WEB, None)
+    ends = [over(calls, pid) for pid in (2, 1, 4)]
+    assert [end and end.netns for end in ends] == [GREEN if who > 1 else BLUE, GREEN, GREEN]
+    assert ends[1]
+    assert ends[1].name is None, "the other one's name is not told"
+
+
+def test_a_call_that_enters_two_namespaces_is_about_none(calls: CniCalls, namespaces: Namespaces) -> None:
+    for pid in (1, 2):
+        calls.begin(executed(process(pid), HOST, 20, STARTED, TEXT))
+    calls.entered((1, STARTED), BLUE)
+    calls.entered((1, STARTED), GREEN)
+    calls.entered((1, STARTED), BLUE)
+    first = over(calls, 1)
+    assert first
+    assert (first.netns, first.name, first.pod) == (None, None, WEB)
+    assert over(calls, 2, several=True) == msgspec.structs.replace(first, pid=2, tid=2), (
+        "what the end says counts where it was lost before"
+    )
+    assert (pod(namespaces, BLUE), pod(namespaces, GREEN)) == (None, None)
+
+
+def test_the_end_tells_what_was_entered_where_that_was_lost(calls: CniCalls, namespaces: Namespaces) -> None:
+    calls.begin(executed(process(1), HOST, 20, STARTED, TEXT))
+    end = over(calls, 1, entered=GREEN)
+    assert end
+    assert (end.netns, pod(namespaces, GREEN), pod(namespaces, BLUE)) == (GREEN, WEB, None)
+
+
+def test_one_that_is_not_trusted_is_about_what_it_enters_and_names_no_pod(
+    calls: CniCalls, namespaces: Namespaces
+) -> None:
+    calls.begin(executed(process(1), HOST, 20, STARTED, TEXT, trusted=False))
+    calls.entered((1, STARTED), BLUE)
+    end = over(calls, 1, trusted=False)
+    assert isinstance(end, CniEnd)
+    assert (end.netns, end.name, end.pod, end.trusted) == (BLUE, "/run/netns/blue", None, False)
+    assert pod(namespaces, BLUE) is None
+
+
+def test_what_enters_and_belongs_to_no_call_that_is_known_changes_nothing(calls: CniCalls) -> None:
+    calls.begin(executed(process(1), HOST, 20, STARTED, TEXT))
+    calls.entered((2, STARTED), GREEN)
+    calls.entered((1, STARTED + 1), GREEN)
+    end = over(calls, 1)
+    assert end
+    assert end.netns == BLUE
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "more", "deleted"),
+    [
+        ("DEL", 0, {}, True),
+        ("DEL", 0x0100, {}, False),
+        ("DEL", 9, {}, False),
+        ("ADD", 0, {}, False),
+        ("CHECK", 0, {}, False),
+        ("DEL", 0, {"trusted": False}, False),
+        ("DEL", 0, {"outer": (7, STARTED)}, False),
+    ],
+)
+def test_a_finished_del_of_a_trusted_call_is_handed_on(
+    calls: CniCalls, namespaces: Namespaces, monkeypatch: pytest.MonkeyPatch, command: str, status: int,
+    more: dict[str, Any], deleted: bool,
+) -> None:  # fmt: skip
+    """Not that of a delegate: its caller has more to do."""
+    told: list[tuple[Netns, str | None]] = []
+    monkeypatch.setattr(namespaces, "delete_pod", lambda *what: told.append(what))
+    raw = text("/opt/cni/bin/bridge", f"CNI_COMMAND={command}", *VARIABLES[1:], PATH)
+    calls.begin(executed(process(1), HOST, 20, STARTED, raw, **more))
+    over(calls, 1, status=status, nested="outer" in more, trusted=more.get("trusted", True))
+    assert told == ([(BLUE, "c1")] if deleted else [])
+
+
+# Bounds, and who was here before.
 
 
 def test_the_last_add_is_believed_and_one_without_a_pod_changes_nothing(
@@ -465,8 +707,8 @@ def test_the_last_add_is_believed_and_one_without_a_pod_changes_nothing(
 ) -> None:
     for args in (ARGS, "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1", "", "K8S_POD_NAME=web-2"):
         raw = text("/x", "CNI_COMMAND=ADD", "CNI_NETNS=/run/netns/blue", f"CNI_ARGS={args}")
-        calls.begin("12:00", TASK, HOST, 20, STARTED, raw, False)
-        calls.end("12:01", LATER, STARTED, 123, 0, False)
+        calls.begin(executed(TASK, HOST, 20, STARTED, raw, False))
+        calls.end(ended(LATER, STARTED, 123, 0, False))
     assert namespaces.remember(BLUE.cookie, BLUE.inum)[2] == Pod("shop", "web-1")
 
 
@@ -476,17 +718,18 @@ def test_a_namespace_that_is_younger_than_the_call_is_not_what_it_is_about(
     namespaces.gone(BLUE)
     young = Netns(4098, BLUE.inum)
     namespaces.born(young, 30)
-    call = calls.begin("12:00", TASK, HOST, 20, STARTED, TEXT, False)
+    call = calls.begin(executed(TASK, HOST, 20, STARTED, TEXT, False))
     assert call is not None
     assert (call.netns, call.name, call.netns_path) == (None, None, "/var/run/netns/blue")
     assert namespaces.remember(young.cookie, young.inum) == (young, None, None)
 
 
-def test_calls_under_way_are_bounded(calls: CniCalls, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cni, "_BOUND", 8)
+def test_calls_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cni, "_TRUSTED", 8)
+    calls = CniCalls(Namespaces())
     for number in range(100):
-        calls.begin("12:00", TASK, HOST, 20, number, TEXT, False)
-    ends = [calls.end("12:01", LATER, number, 1, 0, True) for number in range(100)]
+        calls.begin(executed(TASK, HOST, 20, number, TEXT, False))
+    ends = [calls.end(ended(LATER, number, 1, 0, True)) for number in range(100)]
     assert [number for number, end in enumerate(ends) if end] == list(range(92, 100))
 
 
@@ -602,29 +845,104 @@ def running(*pids: int) -> list[RunningCniCall]:
     return [call for call in running_cni_calls() if call.pid in pids]
 
 
+@pytest.fixture(autouse=True)
+def privileges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who runs these tests may hold no CAP_SYS_ADMIN, and be in a user namespace."""
+    monkeypatch.setattr(cni_running, "_effective", lambda _place: 1 << 21)
+    monkeypatch.setattr(cni_running, "_INITIAL_USER_NAMESPACE", Path("/proc/self/ns/user").stat().st_ino)
+
+
 def test_a_call_under_way_is_found_in_proc(spawn: Spawn) -> None:
     pid = spawn(CNI_COMMAND="ADD", CNI_ARGS=ARGS, CNI_IFNAME="eth0", CNI_NETNS="/run/netns/blue", CNI_CONTAINERID="c1")
     (call,) = running(pid)
     assert 0 <= call.age_ns < 600 * 10**9
     assert call == RunningCniCall(
-        pid, os.getpid(), "ADD", call.age_ns, os.path.realpath(shutil.which("sleep") or ""), WEB,
+        pid, os.getpid(), "ADD", call.age_ns, SLEEP, WEB,
         cni_container_id="c1", ifname="eth0", netns_path="/run/netns/blue", args=ARGS,
     )  # fmt: skip
 
 
-def test_parents_come_before_their_children(spawn: Spawn) -> None:
-    parent = spawn("sh", "-c", "sleep 600 & wait", CNI_COMMAND="DEL", PATH=os.environ["PATH"])
-    child = 0
-    while not child:
+def test_who_may_not_enter_a_namespace_makes_no_call(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = spawn(CNI_COMMAND="ADD")
+    monkeypatch.setattr(cni_running, "_effective", lambda _place: ~(1 << 21))
+    assert running(pid) == []
+
+
+def test_who_was_given_that_right_by_the_exec_makes_no_call(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a set-user-ID program: the environment is that of whoever executed it."""
+    pid = spawn(CNI_COMMAND="ADD")
+    auxiliary = cni_running._auxiliary(Path(f"/proc/{pid}"))
+    assert auxiliary[23] == 0
+    monkeypatch.setattr(cni_running, "_auxiliary", lambda _place: auxiliary | {23: 1})
+    assert running(pid) == []
+
+
+@pytest.mark.parametrize("address", [0, 1, 2**64 - 1])
+def test_where_memory_does_not_tell_the_path_it_is_that_of_the_file(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch, address: int
+) -> None:
+    pid = spawn(CNI_COMMAND="ADD")
+    monkeypatch.setattr(cni_running, "_auxiliary", lambda _place: {31: address})
+    assert [call.plugin for call in running(pid)] == [os.path.realpath(SLEEP)]
+
+
+def test_a_call_in_a_user_namespace_is_listed_as_such(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid = spawn(CNI_COMMAND="ADD", CNI_ARGS=ARGS)
+    monkeypatch.setattr(cni_running, "_INITIAL_USER_NAMESPACE", 1)
+    (call,) = running(pid)
+    assert (call.trusted, call.pod, call.args) == (False, None, ARGS)
+
+
+def test_a_script_and_a_deleted_one_are_listed_by_their_own_path(spawn: Spawn, tmp_path: Path) -> None:
+    script = tmp_path / "a plugin"
+    script.write_text("#!/bin/sh\nkill -STOP $$\n", encoding="ascii")
+    script.chmod(0o755)
+    pid = spawn(str(script), CNI_COMMAND="ADD")
+    assert [call.plugin for call in running(pid)] == [str(script)]
+    script.unlink()
+    assert [call.plugin for call in running(pid)] == [str(script)]
+
+
+def _child(parent: int, begins: bytes) -> int:
+    """A child of a process, once its command line begins so."""
+    while True:
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="utf-8").split()
-        child = next((int(one) for one in children if Path(f"/proc/{one}/cmdline").read_bytes()[:5] == b"sleep"), 0)
+        for one in children:
+            if Path(f"/proc/{one}/cmdline").read_bytes().startswith(begins):
+                return int(one)
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize(("directory", "listed"), [("/nowhere", False), (None, True)], ids=["helper", "delegate"])
+def test_a_delegate_is_listed_after_its_parent_and_a_helper_is_not(
+    spawn: Spawn, directory: str | None, listed: bool
+) -> None:
+    parent = spawn(
+        "sh", "-c", f"{SLEEP} 600 & wait", CNI_COMMAND="DEL", CNI_PATH=directory or os.path.dirname(SLEEP),
+    )  # fmt: skip
+    child = _child(parent, SLEEP.encode())
     try:
-        assert [(call.pid, call.parent) for call in running(parent, child)] == [
-            (parent, os.getpid()),
-            (child, parent),
-        ]
+        told = [(call.pid, call.parent) for call in running(parent, child)]
+        assert told == [(parent, os.getpid()), (child, parent)][: 1 + listed]
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+def test_a_plugin_that_forks_is_listed_once(spawn: Spawn) -> None:
+    parent = spawn("sh", "-c", "(sleep 600 & wait) & wait", CNI_COMMAND="DEL", PATH=os.environ["PATH"])
+    child = _child(parent, b"sh")
+    grandchild = _child(child, b"sleep")
+    assert [call.pid for call in running(parent, child)] == [parent]
+    for pid in (child, grandchild):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_what_a_plugin_has_left_behind_is_no_call(spawn: Spawn) -> None:
+    """Whoever has become its parent did not start it."""
+    pid = spawn("setsid", "sleep", "600", CNI_COMMAND="ADD", PATH=os.environ["PATH"])
+    while Path(f"/proc/{pid}/cmdline").read_bytes()[:5] != b"sleep":
+        time.sleep(0.001)
+    assert running(pid) == []
 
 
 def test_older_calls_come_first(spawn: Spawn) -> None:

@@ -75,7 +75,7 @@ class Reader(threading.Thread):
         return self.seen
 
 
-CHOICE = "choose from cni_end, cni_start, netns_create, .*, netns_found"
+CHOICE = "choose from cni_end, cni_exec, cni_start, netns_create, .*, netns_found"
 ALWAYS = "; collector_start, lost, collector_stop are in every stream$"
 
 

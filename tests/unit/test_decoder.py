@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from cni_collector.events import (
     AnyEvent,
+    CniCall,
     CniEnd,
+    CniExec,
     CniStart,
     Event,
     Netns,
@@ -42,6 +44,7 @@ from .records import (
     NETNS_FIELDS,
     cgroup_record,
     cni_end_record,
+    cni_entered_record,
     cni_start_record,
     decoder,
     full,
@@ -179,8 +182,11 @@ VALUES = {
     "status": u16,
     "unreadable": st.just(0),
     "comm": st.binary(max_size=16),
+    "trusted": st.integers(0, 1),
+    "several": st.integers(0, 1),
+    "nested": st.just(0),
 }
-LONG = {"time", "cookie", "other_cookie", "cgroup", "lifetime", "teardown", "started", "duration"}
+LONG = {"time", "cookie", "other_cookie", "cgroup", "lifetime", "teardown", "started", "duration", "entered_cookie"}
 ANY_NETNS_RECORD, ANY_CNI_END_RECORD = (
     st.fixed_dictionaries({name: VALUES.get(name, u64 if name in LONG else u32) for name in names.split()})
     for names in (NETNS_FIELDS, CNI_END_FIELDS)
@@ -416,12 +422,14 @@ def test_paths_are_forgotten_by_generations(monkeypatch: pytest.MonkeyPatch) -> 
         cni_start_record(*ENVIRONMENT)[:-1],
         cni_start_record(*ENVIRONMENT, length=sum(len(one) + 1 for one in ENVIRONMENT) - 1)[:-1],
         cni_start_record()[:-1],
+        cni_start_record(*ENVIRONMENT, args_length=257),
+        cni_entered_record(1, 2, 3, 4) + b"\0",
         cni_start_record()[: CNI_START.size - 16],
         netns_record(type=8),
     ],
     ids=[
         *("no text", "shorter than it is", "longer than it is", "more text", "less text", "no NUL at the end"),
-        *("no length", "half a task", "nothing but a task"),
+        *("no length", "args too long", "entered and more", "half a task", "nothing but a task"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_counted(raw: bytes) -> None:
@@ -451,7 +459,11 @@ def test_whatever_the_end_of_a_call_says_is_in_the_event(fields: dict[str, Any])
     assert event.time == utc(fields["time"] + BOOT)
     assert [event.pid, event.tid, event.ppid, event.uid] == [fields[name] for name in ("pid", "tid", "ppid", "uid")]
     assert event.comm == fields["comm"].split(b"\0")[0].decode("utf-8", "backslashreplace")
-    assert (event.duration_ns, event.netns, event.prev, event.cause, event.error) == (fields["duration"], *[None] * 4)
+    entered = Netns(fields["entered_cookie"], fields["entered_inum"]) if fields["entered_cookie"] else None
+    assert (event.duration_ns, event.netns, event.trusted) == (
+        fields["duration"], entered, None if fields["trusted"] else False,
+    )  # fmt: skip
+    assert (event.prev, event.cause, event.error) == (None, None, None)
     assert event.exit_code == (None if fields["status"] & 0x7F else fields["status"] >> 8)
     assert decode.undecodable == 0
 
@@ -469,7 +481,7 @@ def test_the_end_of_a_call_tells_what_its_beginning_told() -> None:
 
 @pytest.mark.parametrize("own", [1, 77])
 def test_a_call_is_about_the_namespace_at_its_path(own: int) -> None:
-    """From then on that namespace's events carry the pod, if the plugin was in the host's: here, in cookie 1."""
+    """From then on that namespace's events carry the pod, wherever the plugin is."""
     decode = decoder()
     decode._namespaces.host_inum = HOST.inum
     create, enter, destroy = (netns_record(type=kind, **SUBJECT, **TASK) for kind in (1, 2, 4))
@@ -481,7 +493,7 @@ def test_a_call_is_about_the_namespace_at_its_path(own: int) -> None:
     for raw in (enter, destroy):
         event = decode.decode(raw, 0, len(raw))
         assert event is not None
-        assert (event.netns, event.name, event.pod) == (A, "/run/netns/blue", WEB if own == 1 else None)
+        assert (event.netns, event.name, event.pod) == (A, "/run/netns/blue", WEB)
 
 
 def test_names_and_pods_are_on_events_until_the_end() -> None:
@@ -521,11 +533,60 @@ def test_who_has_an_inode_number_follows_births_and_ends() -> None:
     assert decode._namespaces.alive(A.inum, 7) is None
 
 
+OUTER = {"outer": TASK["pid"], "outer_started": 5}
+
+
+def test_a_helper_is_told_once_at_its_end() -> None:
+    """By its own path and arguments, which the record closes by NUL; bytes that are no text are escaped."""
+    decode = decoder()
+    helper = TASK | {"pid": 77, "comm": b"iptables"}
+    records = [
+        cni_start_record(*ENVIRONMENT, **OWN, **TASK, started=5),
+        cni_start_record(
+            b"/sbin/iptables", *ENVIRONMENT[1:], **helper, **OUTER, started=6, args=b"iptables\0-t\0\xff\0"
+        ),
+        cni_end_record(nested=1, status=0x0100, duration=9, started=6, **helper),
+    ]
+    told = [decode.decode(raw, 0, len(raw)) for raw in records]
+    assert told[1:] == [
+        None,
+        CniExec(
+            TIME, **(WHO | {"pid": 77, "comm": "iptables"}), executable="/sbin/iptables", call=TASK["pid"],
+            args="iptables -t \\xff", duration_ns=9, exit_code=1,
+        ),
+    ]  # fmt: skip
+    assert decode.undecodable == 0
+
+
+def test_what_a_call_enters_is_no_event_and_its_end_has_it() -> None:
+    decode = decoder()
+    entered = cni_entered_record(TASK["pid"], 5, A.cookie, A.inum)
+    for raw in (cni_start_record(*ENVIRONMENT, **OWN, **TASK, started=5), entered):
+        told = decode.decode(raw, 0, len(raw))
+    assert told is None
+    assert decode._namespaces.remember(A.cookie, A.inum)[2] == WEB
+    end = cni_end_record(started=5, **TASK)
+    told = decode.decode(end, 0, len(end))
+    assert told is not None
+    assert (told.netns, told.pod, decode.undecodable) == (A, WEB, 0)
+
+
+def test_a_call_in_a_user_namespace_is_told_as_one_that_is_not_trusted() -> None:
+    decode = decoder()
+    for raw in (
+        cni_start_record(*ENVIRONMENT, **OWN, **TASK, started=5, trusted=0),
+        cni_end_record(trusted=0, started=5, **TASK),
+    ):
+        told = decode.decode(raw, 0, len(raw))
+        assert isinstance(told, CniCall)
+        assert (told.trusted, told.pod, told.args) == (False, None, CALL["args"])
+
+
 CREATE = netns_record(type=1, cookie=3, inum=3)
 NONSENSE = netns_record(type=1, cause=200)
 UNKNOWN = netns_record(type=200)
-AS_LONG = cni_start_record(b"/x", b"CNI_COMMAND=ADD", b"CNI_X=12")
-"""The beginning of a CNI call that has as many bytes as a record of a namespace."""
+AS_LONG = cgroup_record(b"x" * 87)
+"""The path of a cgroup that has as many bytes as a record of a namespace."""
 
 
 @pytest.mark.parametrize(

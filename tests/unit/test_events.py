@@ -17,6 +17,7 @@ import cni_collector
 from cni_collector.events import (
     AnyEvent,
     CniEnd,
+    CniExec,
     CniStart,
     CollectorStart,
     CollectorStop,
@@ -38,7 +39,7 @@ from cni_collector.events import (
 from ..support.made import always, made
 
 COMMON = "type time netns prev next cause error pid tid ppid uid comm userns cgroup container_id pod_uid name pod node"
-CALL = "command plugin parent cni_container_id ifname netns_path args traceparent environment"
+CALL = "command plugin parent cni_container_id ifname netns_path args traceparent environment trusted"
 OWN: dict[type[Event], tuple[str, str]] = {  # type, and the fields that only it has
     NetnsCreate: ("netns_create", ""),
     NetnsEnter: ("netns_enter", ""),
@@ -49,6 +50,7 @@ OWN: dict[type[Event], tuple[str, str]] = {  # type, and the fields that only it
     NetnsFound: ("netns_found", "members"),
     CniStart: ("cni_start", CALL),
     CniEnd: ("cni_end", f"{CALL} duration_ns exit_code signal"),
+    CniExec: ("cni_exec", "executable call args duration_ns exit_code signal trusted"),
     Lost: ("lost", "count by_type skipped unreadable"),
     CollectorStart: ("collector_start", "schema version boot_id kernel arch tier host_netns missing uncounted"),
     CollectorStop: ("collector_stop", "events lost skipped unreadable"),
@@ -58,6 +60,7 @@ TEXTS = st.binary(min_size=1).map(lambda raw: raw.decode("utf-8", "backslashrepl
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int: NUMBERS,
     str: TEXTS,
+    bool: st.just(False),
     Netns: st.builds(Netns, NUMBERS, NUMBERS),
     Pod: st.builds(Pod, *[st.none() | TEXTS] * 3),
     list[str]: st.lists(TEXTS, min_size=1),
@@ -91,6 +94,8 @@ def accepts(schema: dict[str, Any], node: Any, definitions: dict[str, Any]) -> b
     match schema["type"]:
         case "integer":
             return isinstance(node, int)
+        case "boolean":
+            return isinstance(node, bool)
         case "string":
             return isinstance(node, str)
         case "array":

@@ -21,8 +21,16 @@ LAYOUTS = {  # the fields in the order of the format; those that Python reads as
         wire.NETNS_RECORD,
         f"type cause error userns time cookie other_cookie inum other_inum {TASK} detail lifetime teardown",
     ),
-    "cni_start_record": (wire.CNI_START_RECORD, f"type cut length own_inum time started own_cookie {TASK}"),
-    "cni_end_record": (wire.CNI_END_RECORD, f"type unreadable status {TASK} time started duration"),
+    "cni_start_record": (
+        wire.CNI_START_RECORD,
+        f"type cut length own_inum time started own_cookie {TASK} outer outer_started mnt_ns pid_ns trusted "
+        "args_length args",
+    ),
+    "cni_end_record": (
+        wire.CNI_END_RECORD,
+        f"type unreadable status entered_inum {TASK} trusted several nested time started duration entered_cookie",
+    ),
+    "cni_entered_record": (wire.CNI_ENTERED_RECORD, "type pid started cookie inum"),
     "cgroup_record": (wire.CGROUP_RECORD, "type level length hierarchy id"),
     "lost": (wire.LOST, "count"),
     "state": (wire.STATE, "host_cookie host_inum cgroup_epoch phase counts_skips seccomp_shows"),
@@ -113,6 +121,7 @@ def test_texts_follow_what_python_reads() -> None:
 def test_sizes_by_which_records_are_told_apart_and_maps_are_read() -> None:
     assert wire.NETNS_RECORD.size == BTF.size("netns_record") != BTF.size("cgroup_record")
     assert wire.CNI_END_RECORD.size == BTF.size("cni_end_record")
+    assert wire.CNI_ENTERED_RECORD.size == BTF.size("cni_entered_record")
     assert wire.LOST.size == BTF.size("lost")
     assert wire.TRACKED.size == BTF.size("tracked")
     assert wire.TASK_PLACE.size == BTF.size("task_place")
@@ -128,9 +137,8 @@ def test_the_fields_that_python_writes() -> None:
 def test_record_types() -> None:
     kinds = BTF.enum("record_type")
     assert kinds.pop("RECORD_TYPES") == len(wire.TYPES) == len(wire.LOST.unpack(bytes(wire.LOST.size)))
-    assert kinds == {
-        f"RECORD_{type_name(kind).upper() if kind else 'CGROUP'}": number for number, kind in enumerate(wire.TYPES)
-    }
+    events = {f"RECORD_{type_name(kind).upper()}": number for number, kind in enumerate(wire.TYPES) if kind}
+    assert events == {name: number for name, number in kinds.items() if wire.TYPES[number]}
     assert kinds == {
         "RECORD_CGROUP": wire.CGROUP,
         "RECORD_NETNS_CREATE": wire.CREATE,
@@ -142,6 +150,8 @@ def test_record_types() -> None:
         "RECORD_NETNS_FOUND": wire.FOUND,
         "RECORD_CNI_START": wire.CNI_START,
         "RECORD_CNI_END": wire.CNI_END,
+        "RECORD_CNI_EXEC": wire.CNI_EXEC,
+        "RECORD_CNI_ENTERED": wire.CNI_ENTERED,
     }
 
 

@@ -26,7 +26,7 @@ class FakeLibbpf:
     """A libbpf that opens anything and fails where it is told to."""
 
     def __init__(self, **results: int) -> None:
-        sizes = {b".rodata": 4, b"lost": 80}
+        sizes = {b".rodata": 4, b"lost": 96}
         functions: dict[str, Callable[..., int | bytes]] = {
             "bpf_object__find_map_by_name": lambda _object, name: sizes.get(name, 1),  # a map's handle is its size
             "bpf_map__value_size": lambda handle: handle,

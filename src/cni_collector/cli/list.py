@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from ..events import Pod
-from ..identity.cni import running_cni_calls
+from ..identity.cni_running import running_cni_calls
 from ..stream.snapshot import ExistingNetns, existing
 from ..views.lines import Nesting, pod_text
 from ..views.table import Column, header, row

@@ -39,6 +39,7 @@ _SEMANTIC: Final = {
     "cgroup": "process.linux.cgroup",
     "container_id": "container.id",
     "plugin": "process.executable.path",
+    "executable": "process.executable.path",
     "exit_code": "process.exit.code",
     "error": "error.type",
 }
@@ -82,8 +83,9 @@ def attributes(event: Event) -> dict[str, AttributeValue]:
             found |= {f"{PREFIX}.lost.{kind}": count for kind, count in value.items()}
         elif field not in _ELSEWHERE:
             found[_SEMANTIC.get(field, f"{PREFIX}.{field}")] = value
-    if isinstance(event, CniCall) and event.plugin:
-        found["process.executable.name"] = posixpath.basename(event.plugin)
+    executed = getattr(event, "plugin", None) or getattr(event, "executable", None)
+    if executed:
+        found["process.executable.name"] = posixpath.basename(executed)
     pod = {"k8s.namespace.name": event.pod.namespace, "k8s.pod.name": event.pod.name} if event.pod else {}
     pod["k8s.pod.uid"] = event.pod.uid if event.pod else event.pod_uid
     return found | {name: value for name, value in pod.items() if value}
@@ -160,7 +162,7 @@ class OtlpLogs:
 
 
 class OtlpSpans:
-    """Sends every CNI call as a span, below that of its caller: a plugin, or the runtime that passed TRACEPARENT.
+    """Sends each trusted CNI call as a span, below that of its caller: a plugin, or who passed TRACEPARENT.
 
     Args:
         url: the receiver's; what OTEL_EXPORTER_OTLP_* say if empty.
@@ -185,11 +187,11 @@ class OtlpSpans:
             match event:
                 case CollectorStart():
                     self._tracer = self._tracer_of(event)
-                case CniStart():
+                case CniStart(trusted=None):
                     self._open[event.pid] = self._begin(event, event.time_ns)
                     while len(self._open) > _BOUND:
                         del self._open[next(iter(self._open))]
-                case CniEnd():
+                case CniEnd(trusted=None):
                     self._end(event)
         spans, self._ended.spans = self._ended.spans, []
         return spans

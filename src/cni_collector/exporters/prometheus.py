@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector as MetricSource
 
@@ -69,6 +69,11 @@ class PrometheusExporter(MetricSource):
             buckets=_CNI_CALL,
             registry=registry,
         )
+        self._untrusted = Counter(
+            "cni_untrusted_calls",
+            "CNI plugin calls begun in a user namespace: anybody can make some. No other metric has them.",
+            registry=registry,
+        )
         registry.register(self)
         self._server: WSGIServer
         self._server, self._thread = start_http_server(port, address, registry)
@@ -85,9 +90,11 @@ class PrometheusExporter(MetricSource):
                     self._alive -= 1
                     if event.teardown_ns:
                         self._teardown.observe(event.teardown_ns / 1e9)
+                case CniStart(trusted=False):
+                    self._untrusted.inc()
                 case CniStart():
                     self._begun[event.pid] = time.monotonic()
-                case CniEnd():
+                case CniEnd(trusted=None):
                     self._begun.pop(event.pid, None)
                     outcome = "signal" if event.signal else "failure" if event.exit_code else "success"
                     labels = (self._command(event.command), self._plugin(event.plugin), outcome)
@@ -96,7 +103,7 @@ class PrometheusExporter(MetricSource):
                     self._alive += (
                         lost.get("netns_create", 0) + lost.get("netns_found", 0) - lost.get("netns_destroy", 0)
                     )
-                    self._ends_lost |= "cni_end" in lost
+                    self._ends_lost |= "cni_end" in lost or "cni_exec" in lost  # which of them is not always known
 
     def deliver(self, _: None) -> None:
         """Nothing: it is fetched."""

@@ -1,138 +1,24 @@
-"""CNI plugin calls: what a process with CNI_COMMAND in its environment is asked to do, and for which pod."""
+"""CNI calls: what a plugin is asked to do, for which pod, and which network namespace that is about."""
 
 from __future__ import annotations
 
-import os
 import signal
-import time
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from ..events import CniEnd, CniStart, Netns, Pod, Task
+from ..events import CniEnd, CniExec, CniStart, Netns, Task
+from .cni_environment import lies_in_cni_path, parse_args, parse_environment, read_environment, text
 from .namespaces import Namespaces
 
-_BOUND: Final = 1 << 13
-"""CNI calls under way that are remembered: as many as the kernel side remembers; the ends of more are lost."""
-_TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0
-"""Nanoseconds in the unit of /proc/PID/stat."""
-_FIELDS: Final = {
-    "CNI_COMMAND": "command",
-    "CNI_CONTAINERID": "cni_container_id",
-    "CNI_IFNAME": "ifname",
-    "CNI_NETNS": "netns_path",
-    "CNI_ARGS": "args",
-    "TRACEPARENT": "traceparent",
-}
-
-
-def text(raw: bytes) -> str:
-    r"""Bytes as events carry them: what is not UTF-8 is written as \xNN."""
-    return raw.decode("utf-8", "backslashreplace")
-
-
-def parse_environment(variables: list[bytes]) -> dict[str, str]:
-    """The fields of a CNI call that its environment has.
-
-    Of a variable that is there more than once, the first counts, as for getenv(3). One that is empty says nothing, but
-    for CNI_COMMAND, which makes the process a call.
-    """
-    found: dict[str, str] = {}
-    for variable in variables:
-        name, sign, value = variable.partition(b"=")
-        field = _FIELDS.get(text(name))
-        if field and sign:
-            found.setdefault(field, text(value))
-    return {field: value for field, value in found.items() if value or field == "command"}
-
-
-def parse_args(args: str, cut: bool = False) -> Pod | None:
-    """The pod that CNI_ARGS names: pairs such as `K8S_POD_NAME=web-0`, separated by semicolons, in any order.
-
-    Args:
-        args: CNI_ARGS.
-        cut: its end is missing; then the last pair is not believed.
-
-    Returns:
-        The pod; None where namespace and name are not both given, or one key is given two values.
-    """
-    pairs = [pair.partition("=") for pair in args.split(";")]
-    return pod_of((key, value) for key, _, value in (pairs[:-1] if cut else pairs))
-
-
-def pod_of(pairs: Iterable[tuple[str, str]]) -> Pod | None:
-    """The pod that pairs of CNI_ARGS name; None where namespace or name is missing, or a key has two values."""
-    values: dict[str, set[str]] = {}
-    for key, value in pairs:
-        if value:
-            values.setdefault(key, set()).add(value)
-    namespace, name, uid = (values.get(f"K8S_POD_{key}", set()) for key in ("NAMESPACE", "NAME", "UID"))
-    if len(namespace) != 1 or len(name) != 1 or len(uid) > 1:
-        return None
-    return Pod(*namespace, *name, *uid)
-
-
-def read_environment(pid: int, started: int) -> list[bytes] | None:
-    """The environment of a process, from /proc; None where it has gone, or may not be read.
-
-    Args:
-        pid: its id.
-        started: when it was started, in nanoseconds of CLOCK_BOOTTIME: so that another with the same id is not taken
-            for it.
-    """
-    try:
-        raw = Path(f"/proc/{pid}/environ").read_bytes()
-        ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
-    except (OSError, IndexError):
-        return None
-    return raw.split(b"\0") if raw and ticks == started // _TICK else None
-
-
-class RunningCniCall(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A CNI call that is under way: one line of `list --cni -o json`."""
-
-    pid: int
-    parent: int
-    command: str
-    age_ns: int
-    """Since its process was started, in nanoseconds."""
-    plugin: str | None = None
-    pod: Pod | None = None
-    cni_container_id: str | None = None
-    ifname: str | None = None
-    netns_path: str | None = None
-    args: str | None = None
-    traceparent: str | None = None
-
-
-def running_cni_calls() -> list[RunningCniCall]:
-    """The CNI calls under way, from /proc: the processes with CNI_COMMAND in their environment; parents first."""
-    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            variables = (process / "environ").read_bytes().split(b"\0")
-            fields = parse_environment(variables)
-            if "command" not in fields:
-                continue
-            stat = (process / "stat").read_bytes().rpartition(b")")[2].split()
-            plugin = text(os.fsencode(os.readlink(process / "exe")))
-        except OSError:
-            continue  # it has ended, or may not be looked at
-        found.append(
-            RunningCniCall(
-                int(process.name),
-                int(stat[1]),
-                fields.pop("command"),
-                max(now - int(stat[19]) * _TICK, 0),
-                plugin,
-                parse_args(fields.get("args", "")),
-                **fields,
-            )
-        )
-    return sorted(found, key=lambda call: (-call.age_ns // _TICK, call.pid))
+_TRUSTED: Final = 1 << 13
+_UNTRUSTED: Final = 1 << 8
+"""Processes under way that are remembered: as many as the kernel side remembers; the ends of more are lost."""
+_DEEPEST: Final = 16
+"""How far out a namespace counts for the calls that a process is in: anybody can nest them without end."""
+_SHORT: Final = 256
+"""Bytes at most of each text of a CNI call that is not trusted, and of a helper's command line."""
 
 
 def _complete(pid: int, started: int, seen: list[bytes]) -> tuple[list[bytes], str]:
@@ -146,6 +32,128 @@ def _complete(pid: int, started: int, seen: list[bytes]) -> tuple[list[bytes], s
     return everything, "proc"
 
 
+Process = tuple[int, int]
+"""A process: its id, and when it was started in nanoseconds of CLOCK_BOOTTIME, which makes that unique."""
+
+
+class Executed(NamedTuple):
+    """A process that may begin a CNI call has executed a program with CNI_COMMAND in its environment.
+
+    Attributes:
+        time: when, as in `Event.time`.
+        when: the same time in nanoseconds of CLOCK_BOOTTIME.
+        task: who.
+        started: when the process was started, likewise.
+        text: the path that was executed and the variables that matter, each closed by NUL.
+        cut: something of the environment is missing.
+        trusted: the process holds CAP_SYS_ADMIN in the initial user namespace.
+        own: the network namespace that it is in.
+        mnt_ns: inode number of its mount namespace.
+        pid_ns: inode number of its pid namespace.
+        outer: the process whose CNI call it belongs to already; None where this begins one.
+        args: its arguments, each closed by NUL, at most 256 bytes; empty where `outer` is None.
+    """
+
+    time: str
+    when: int
+    task: Task
+    started: int
+    text: bytes
+    cut: bool = False
+    trusted: bool = True
+    own: Netns | None = None
+    mnt_ns: int = 0
+    pid_ns: int = 0
+    outer: Process | None = None
+    args: bytes = b""
+
+
+class Ended(NamedTuple):
+    """Such a process has ended.
+
+    Attributes:
+        time: when, as in `Event.time`.
+        task: who.
+        started: when the process was started, in nanoseconds of CLOCK_BOOTTIME.
+        duration: nanoseconds since it first executed such a program.
+        status: as wait(2) gives it.
+        unreadable: its environment could not be read at first, so it may have been no CNI call.
+        trusted: as in `Executed`.
+        nested: it belonged to a CNI call already when it executed that.
+        entered: the namespace that its tasks have entered, if it was one, and not its own.
+        several: they have entered several.
+    """
+
+    time: str
+    task: Task
+    started: int
+    duration: int
+    status: int
+    unreadable: bool = False
+    trusted: bool = True
+    nested: bool = False
+    entered: Netns | None = None
+    several: bool = False
+
+
+class _Plugin:
+    """A CNI call under way."""
+
+    def __init__(self, event: CniStart, own: Netns | None, outer: Process | None, later: int) -> None:
+        self.event = event
+        self.later = later
+        """Nanoseconds that its process was a helper before."""
+        self.own = own
+        self.outer = outer
+        """The plugin that has called this one."""
+        self.entered: Netns | None = None
+        self.several = False
+
+    @property
+    def netns(self) -> Netns | None:
+        """The namespace that it is about: the one that it enters; before it enters any, where its path leads."""
+        return None if self.several else self.entered or self.event.netns
+
+    @property
+    def names_pod(self) -> bool:
+        return self.event.command == "ADD" and self.event.trusted is None and self.event.pod is not None
+
+
+class _Helper(NamedTuple):
+    """A helper that has not ended.
+
+    Attributes:
+        when: it began, in nanoseconds of CLOCK_BOOTTIME.
+        plugin: whose helper it is; None where that is not known.
+    """
+
+    when: int
+    executable: str
+    args: str | None
+    plugin: Process | None
+
+
+class _Processes(dict[Process, _Plugin | _Helper]):
+    """The plugins and helpers under way of one kind: trusted, or not.
+
+    Attributes:
+        plugins: the plugin that a process belongs to, for some time after its end: what it leaves behind can execute
+            helpers still.
+    """
+
+    def __init__(self, bound: int) -> None:
+        super().__init__()
+        self._bound = bound
+        self.plugins: dict[Process, Process | None] = {}
+
+    def add(self, process: Process, what: _Plugin | _Helper) -> None:
+        self[process] = what
+        self.plugins[process] = what.plugin if isinstance(what, _Helper) else process
+        for known in (self, self.plugins):
+            while len(known) > self._bound:
+                del known[next(iter(known))]
+
+
 class CniCalls:
     """Makes the events of CNI calls, and remembers those under way: so the end of one has the fields of its beginning.
 
@@ -155,87 +163,157 @@ class CniCalls:
 
     def __init__(self, namespaces: Namespaces) -> None:
         self._namespaces = namespaces
-        self._running: dict[tuple[int, int], CniStart] = {}
+        self._trusted = _Processes(_TRUSTED)
+        self._untrusted = _Processes(_UNTRUSTED)
         self.unreadable = 0
         """Processes whose environment could not be read at all: they may have been CNI calls."""
 
-    def begin(
-        self, time: str, task: Task, own: Netns | None, when: int, started: int, raw: bytes, cut: bool
-    ) -> CniStart | None:
-        """A CNI call begins.
-
-        Args:
-            time: when, as in `Event.time`.
-            task: who.
-            own: the namespace that the plugin is in.
-            when: the same time in nanoseconds of CLOCK_BOOTTIME.
-            started: when the process was started, likewise.
-            raw: the path that was executed and the variables that matter, each closed by NUL.
-            cut: something of the environment is missing.
+    def begin(self, told: Executed) -> CniStart | None:
+        """A CNI call begins, or a helper.
 
         Returns:
-            The event; None where it turns out to be no CNI call, or nobody can tell.
+            The event of a call; None for a helper, and where it turns out to be neither, or nobody can tell.
         """
-        path, *variables = raw.split(b"\0")[:-1]
-        source = None
-        if cut:
-            variables, source = _complete(task.pid, started, variables)
-        fields = parse_environment(variables)
-        if "command" not in fields or (task.pid, started) in self._running:
-            self.unreadable += source == "cut" and "command" not in fields
+        process = (told.task.pid, told.started)
+        known = self._under_way(process)
+        if isinstance(known, _Plugin):
             return None
-        self._namespaces.refresh()
-        netns = self._namespaces.at_path(fields["netns_path"], when) if "netns_path" in fields else None
-        pod = parse_args(fields.get("args", ""), source == "cut")
-        call = CniStart(
-            time,
-            netns,
-            **msgspec.structs.asdict(task),
-            name=self._namespaces.remember(netns.cookie, netns.inum)[1] if netns else None,
-            pod=pod,
-            plugin=text(path),
-            parent=task.ppid,
-            environment=source,
-            **fields,  # type: ignore[arg-type]
-        )
-        if pod and netns and call.command == "ADD" and self._believed(call, own):
-            self._namespaces.set_pod(netns, pod)
-        self._running[task.pid, started] = call
-        while len(self._running) > _BOUND:
-            del self._running[next(iter(self._running))]
+        path, *variables = told.text.split(b"\0")[:-1]
+        source = None
+        if told.cut:
+            variables, source = _complete(*process, variables) if told.trusted else (variables, "cut")
+        fields = parse_environment(variables)
+        if "command" not in fields:
+            self.unreadable += source == "cut"
+            return None
+        processes = self._trusted if told.trusted else self._untrusted
+        plugin = known.plugin if known else self._plugin_of(told.outer)
+        if told.outer and not lies_in_cni_path(path, variables):
+            if not known:
+                args = text(told.args.rstrip(b"\0").replace(b"\0", b" ")) or None
+                processes.add(process, _Helper(told.when, _bounded(text(path), told.trusted), args, plugin))
+            return None
+        if known:
+            self._pop(process)
+        call = self._start(told, path, fields, source)
+        processes.add(process, started := _Plugin(call, told.own, plugin, told.when - known.when if known else 0))
+        if started.names_pod and call.netns and call.pod:
+            self._namespaces.add_pod(call.netns, call.pod, call.cni_container_id)
         return call
 
-    def _believed(self, call: CniStart, own: Netns | None) -> bool:
-        """Anyone may set variables: which pod a namespace is for is told by root, outside of containers."""
-        return call.uid == 0 and own is not None and own.inum == self._namespaces.host_inum
+    def _start(self, told: Executed, path: bytes, fields: dict[str, str], source: str | None) -> CniStart:
+        """The event of a CNI call that begins. One that is not trusted has no pod, and its path is not looked at."""
+        netns = None
+        if told.trusted and "netns_path" in fields:
+            self._namespaces.refresh()
+            netns = self._namespaces.at_path(fields["netns_path"], told.when, told.mnt_ns, told.pid_ns)
+        short = {field: _bounded(value, told.trusted) for field, value in fields.items()}
+        return CniStart(
+            told.time,
+            netns,
+            **msgspec.structs.asdict(told.task),
+            name=self._name(netns),
+            pod=parse_args(fields.get("args", ""), source == "cut") if told.trusted else None,
+            plugin=_bounded(text(path), told.trusted),
+            parent=told.task.ppid,
+            environment=source if short == fields else "cut",
+            trusted=None if told.trusted else False,
+            **short,  # type: ignore[arg-type]
+        )
 
-    def end(self, time: str, task: Task, started: int, duration: int, status: int, unreadable: bool) -> CniEnd | None:
-        """A CNI call ends.
+    def _name(self, netns: Netns | None) -> str | None:
+        return self._namespaces.remember(netns.cookie, netns.inum)[1] if netns else None
 
-        Args:
-            time: when, as in `Event.time`.
-            task: who.
-            started: when the process was started, in nanoseconds of CLOCK_BOOTTIME.
-            duration: nanoseconds.
-            status: as wait(2) gives it.
-            unreadable: its environment could not be read at first, so it may have been no CNI call.
+    def _under_way(self, process: Process) -> _Plugin | _Helper | None:
+        return self._trusted.get(process) or self._untrusted.get(process)
+
+    def _pop(self, process: Process) -> _Plugin | _Helper | None:
+        return self._trusted.pop(process, None) or self._untrusted.pop(process, None)
+
+    def _plugin_of(self, process: Process | None) -> Process | None:
+        """The plugin that a process is, or is a helper of; None where that is not known."""
+        if not process:
+            return None
+        it = self._under_way(process)
+        if it:
+            return it.plugin if isinstance(it, _Helper) else process
+        return self._trusted.plugins.get(process) or self._untrusted.plugins.get(process)
+
+    def _calls_of(self, process: Process) -> Iterator[_Plugin]:
+        """The CNI calls under way that a process belongs to, from the nearest out."""
+        at = self._plugin_of(process)
+        for _ in range(_DEEPEST):
+            plugin = self._under_way(at) if at else None
+            if not isinstance(plugin, _Plugin):
+                return
+            yield plugin
+            at = plugin.outer
+
+    def entered(self, process: Process, netns: Netns) -> None:
+        """A task of a process, or one that it has forked, has entered a namespace: its calls are about that."""
+        for plugin in self._calls_of(process):
+            if netns not in (plugin.own, plugin.entered):
+                before = plugin.netns
+                plugin.several = plugin.entered is not None
+                plugin.entered = plugin.entered or netns
+                self._is_about(plugin, before)
+
+    def _several(self, process: Process) -> None:
+        """The same of several namespaces: its calls are about none of them."""
+        for plugin in self._calls_of(process):
+            before, plugin.several = plugin.netns, True
+            self._is_about(plugin, before)
+
+    def _is_about(self, plugin: _Plugin, before: Netns | None) -> None:
+        """The pod that a call names goes to the namespace that it is about, and away from where it went before."""
+        call, netns = plugin.event, plugin.netns
+        if not plugin.names_pod or not call.pod or netns == before:
+            return
+        if before:
+            self._namespaces.withdraw_pod(before, call.pod, call.cni_container_id)
+        if netns:
+            self._namespaces.add_pod(netns, call.pod, call.cni_container_id)
+
+    def end(self, told: Ended) -> CniEnd | CniExec | None:
+        """A CNI call ends, or a helper.
 
         Returns:
-            The event; None where it was none. Where its beginning was lost, the event has only what the end says.
+            The event; None where it was neither, or its beginning was lost and nobody can tell which. Where the
+            beginning of what certainly was a call was lost, the event has only what the end says.
         """
-        call = self._running.pop((task.pid, started), None)
-        if call is None and unreadable:
-            return None
-        number = status & 0x7F
-        fields = (msgspec.structs.asdict(call) if call else {}) | {"time": time, **msgspec.structs.asdict(task)}
-        if netns := fields.get("netns"):
-            fields["name"] = self._namespaces.remember(netns.cookie, netns.inum)[1] or fields["name"]
-        return CniEnd(
-            **fields,
-            duration_ns=duration,
-            exit_code=None if number else status >> 8,
-            signal=_signal_name(number) if number else None,
-        )
+        process = (told.task.pid, told.started)
+        if told.several:
+            self._several(process)
+        elif told.entered:
+            self.entered(process, told.entered)
+        it = self._pop(process)
+        number = told.status & 0x7F
+        told_by_end: dict[str, Any] = {
+            "time": told.time,
+            **msgspec.structs.asdict(told.task),
+            "duration_ns": told.duration - it.later if isinstance(it, _Plugin) else told.duration,
+            "exit_code": None if number else told.status >> 8,
+            "signal": _signal_name(number) if number else None,
+        }
+        trusted = None if told.trusted else False
+        if it is None:
+            if told.unreadable or told.nested:
+                return None
+            return CniEnd(**told_by_end, netns=told.entered, name=self._name(told.entered), trusted=trusted)
+        if isinstance(it, _Helper):
+            call = it.plugin[0] if it.plugin else None
+            return CniExec(**told_by_end, executable=it.executable, call=call, args=it.args, trusted=trusted)
+        start, netns = it.event, it.netns
+        done = start.command == "DEL" and told.status == 0 and start.trusted is None and not told.nested
+        if netns and done:
+            self._namespaces.delete_pod(netns, start.cni_container_id)
+        name = self._name(netns) or (start.name if netns == start.netns else None)
+        return CniEnd(**msgspec.structs.asdict(start) | told_by_end | {"netns": netns, "name": name})
+
+
+def _bounded(value: str, trusted: bool) -> str:
+    """A text of a CNI call: one that is not trusted has 256 bytes at most."""
+    return value if trusted else value.encode()[:_SHORT].decode(errors="ignore")
 
 
 def _signal_name(number: int) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from ..events import Pod
-from .cni import pod_of
+from .cni_environment import pod_of
 from .mounts import real_path
 
 CACHE: Final = Path("/var/lib/cni/results")

@@ -93,13 +93,26 @@ class Namespaces(dict[int, Known]):
         self.pop(netns.cookie, None)
         _bound(self._names)
 
+    def add_pod(self, netns: Netns, pod: Pod, _sandbox: str | None) -> None:
+        """A CNI call has said that the namespace is for this pod."""
+        self.set_pod(netns, pod)
+
+    def withdraw_pod(self, netns: Netns, pod: Pod, _sandbox: str | None) -> None:
+        """What a CNI call has said of the namespace it has said of another one."""
+        if self._pods.get(netns.cookie) == pod:
+            del self._pods[netns.cookie]
+            self.pop(netns.cookie, None)
+
+    def delete_pod(self, netns: Netns, sandbox: str | None) -> None:
+        """A DEL of the sandbox has succeeded."""
+
     def set_pod(self, netns: Netns, pod: Pod) -> None:
         """Events about the namespace carry this pod from now on."""
         self._pods[netns.cookie] = pod
         self.pop(netns.cookie, None)
         _bound(self._pods)
 
-    def at_path(self, path: str, when: int) -> Netns | None:
+    def at_path(self, path: str, when: int, _mnt_ns: int = 0, _pid_ns: int = 0) -> Netns | None:
         """The namespace that a path led to then, if it lives still and that can be known.
 
         Only mounts of namespaces are looked at, and where the task is that /proc/PID/ns/net names: what else stands in

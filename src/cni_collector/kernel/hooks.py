@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from ..events import (
     CniEnd,
+    CniExec,
     CniStart,
     Event,
     NetnsCreate,
@@ -23,7 +24,7 @@ EventTypes = frozenset[type[Event]]
 
 ALL: Final[EventTypes] = frozenset(filter(None, TYPES))
 """Every type of event that the kernel side reports, and so can leave out."""
-CNI_EVENTS: Final[EventTypes] = frozenset({CniStart, CniEnd})
+CNI_EVENTS: Final[EventTypes] = frozenset({CniStart, CniEnd, CniExec})
 
 
 class Site(NamedTuple):
@@ -68,7 +69,8 @@ class Hook(NamedTuple):
         return [Site(program, tracepoint, EDGES.index(tracepoint)) for tracepoint in tracepoints]
 
 
-_MOVES: Final[EventTypes] = frozenset({NetnsEnter, NetnsExit})
+_MOVES: Final[EventTypes] = CNI_EVENTS | {NetnsEnter, NetnsExit}
+"""Which namespace a CNI call is about depends on what its tasks enter."""
 _BIRTHS: Final[EventTypes] = frozenset({NetnsCreate, NetnsFound, NetnsDestroy})
 """Only what is known to exist can be reported destroyed."""
 _SETNS: Final = ("entry and exit by setns, and its refusals", _MOVES | {NetnsEnterFailed})

@@ -7,6 +7,7 @@ from typing import Final
 
 from ..events import (
     CniEnd,
+    CniExec,
     CniStart,
     Event,
     NetnsCreate,
@@ -29,10 +30,14 @@ TYPES: Final[tuple[type[Event] | None, ...]] = (
     NetnsFound,
     CniStart,
     CniEnd,
+    CniExec,
+    None,  # a namespace that a CNI call has entered: no event
 )
 """`enum record_type`: the class of event for each type of record."""
 
-CGROUP, CREATE, ENTER, EXIT, DESTROY, CREATE_FAILED, ENTER_FAILED, FOUND, CNI_START, CNI_END = range(len(TYPES))
+(
+    CGROUP, CREATE, ENTER, EXIT, DESTROY, CREATE_FAILED, ENTER_FAILED, FOUND, CNI_START, CNI_END, CNI_EXEC, CNI_ENTERED,
+) = range(len(TYPES))  # fmt: skip
 """The same by name; the first byte of each record."""
 EDGES: Final = (
     None,
@@ -57,10 +62,12 @@ NETNS_RECORD: Final = struct.Struct(f"=BBHIQQQII{_TASK}IQQ")
 """`struct netns_record`."""
 SLOT: Final = struct.Struct(f"=I4x{NETNS_RECORD.format[1:]}")
 """A `struct netns_record` as it lies in the ring: the length out of the ring's header, then its fields."""
-CNI_START_RECORD: Final = struct.Struct(f"=BBHIQQQ{_TASK}")
+CNI_START_RECORD: Final = struct.Struct(f"=BBHIQQQ{_TASK}IQIIHH256s")
 """`struct cni_start_record` up to its text."""
-CNI_END_RECORD: Final = struct.Struct(f"=BBH{_TASK}QQQ")
+CNI_END_RECORD: Final = struct.Struct(f"=BBHI{_TASK}BBHQQQQ")
 """`struct cni_end_record`."""
+CNI_ENTERED_RECORD: Final = struct.Struct("=IIQQI")
+"""`struct cni_entered_record`."""
 CGROUP_RECORD: Final = struct.Struct("=BBH4s8s")
 """`struct cgroup_record` up to its names; `hierarchy` and `id` are read as bytes, being parts of a key."""
 LOST: Final = struct.Struct(f"={len(TYPES)}Q")

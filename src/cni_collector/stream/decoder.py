@@ -22,7 +22,7 @@ from ..events import (
     Task,
 )
 from ..identity.cgroups import identify
-from ..identity.cni import CniCalls
+from ..identity.cni import CniCalls, Ended, Executed
 from ..identity.namespaces import Known, Namespaces
 from ..kernel.wire import (
     CAUSES,
@@ -30,6 +30,9 @@ from ..kernel.wire import (
     CGROUP_RECORD,
     CNI_END,
     CNI_END_RECORD,
+    CNI_ENTERED,
+    CNI_ENTERED_RECORD,
+    CNI_EXEC,
     CNI_START,
     CNI_START_RECORD,
     CREATE,
@@ -171,8 +174,11 @@ class Decoder:
                 self.decode_run(_LENGTH + record, events)
                 self._first.clear()  # that place is not one in the batch
                 return events[0] if events else None
-            if record[0] == CNI_START:
+            if record[0] in (CNI_START, CNI_EXEC):
                 return self._cni_start(record)
+            if record[0] == CNI_ENTERED:
+                self._cni_entered(record)
+                return None
             if record[0] == CNI_END:
                 return self._cni_end(record)
             self._cgroup(record)
@@ -182,17 +188,55 @@ class Decoder:
 
     def _cni_start(self, record: bytes) -> Event | None:
         """The event of a `struct cni_start_record`."""
-        _, cut, length, own_inum, when, started, own_cookie, *task = CNI_START_RECORD.unpack_from(record)
+        (
+            _, cut, length, own_inum, when, started, own_cookie, *task, outer, outer_started, mnt_ns, pid_ns, trusted,
+            args_length, args,
+        ) = CNI_START_RECORD.unpack_from(record)  # fmt: skip
         text = record[CNI_START_RECORD.size :]
-        if len(text) != length or text[-1:] != b"\0":
+        if len(text) != length or text[-1:] != b"\0" or args_length > len(args):
             raise ValueError("no beginning of a CNI call")
-        own = self._netns(own_cookie, own_inum)
-        return self._cni_calls.begin(self.time(when), self._task(*task), own, when, started, text, bool(cut))
+        return self._cni_calls.begin(
+            Executed(
+                self.time(when),
+                when,
+                self._task(*task),
+                started,
+                text,
+                bool(cut),
+                trusted=bool(trusted),
+                own=self._netns(own_cookie, own_inum),
+                mnt_ns=mnt_ns,
+                pid_ns=pid_ns,
+                outer=(outer, outer_started) if outer else None,
+                args=args[:args_length],
+            )
+        )
+
+    def _cni_entered(self, record: bytes) -> None:
+        """What a `struct cni_entered_record` says, which is no event."""
+        _, pid, started, cookie, inum = CNI_ENTERED_RECORD.unpack(record)
+        if netns := self._netns(cookie, inum):
+            self._cni_calls.entered((pid, started), netns)
 
     def _cni_end(self, record: bytes) -> Event | None:
         """The event of a `struct cni_end_record`."""
-        _, unreadable, status, *task, when, started, duration = CNI_END_RECORD.unpack(record)
-        return self._cni_calls.end(self.time(when), self._task(*task), started, duration, status, bool(unreadable))
+        (
+            _, unreadable, status, inum, *task, trusted, several, nested, when, started, duration, cookie,
+        ) = CNI_END_RECORD.unpack(record)  # fmt: skip
+        return self._cni_calls.end(
+            Ended(
+                self.time(when),
+                self._task(*task),
+                started,
+                duration,
+                status,
+                unreadable=bool(unreadable),
+                trusted=bool(trusted),
+                nested=bool(nested),
+                entered=self._netns(cookie, inum),
+                several=bool(several),
+            )
+        )
 
     def member(self, record: bytes) -> tuple[int, Task] | None:
         """A task that the snapshot found in a namespace, out of a `struct netns_record`.

@@ -18,6 +18,8 @@ import msgspec
 
 from ..events import (
     SCHEMA,
+    CniEnd,
+    CniExec,
     CniStart,
     CollectorStart,
     CollectorStop,
@@ -41,8 +43,10 @@ from ..version import VERSION
 from .decoder import Decoder
 from .snapshot import boot_id, place_of, take
 
-ATTRIBUTION: Final[EventTypes] = frozenset({NetnsCreate, NetnsDestroy, CniStart})
+ATTRIBUTION: Final[EventTypes] = frozenset({NetnsCreate, NetnsDestroy, CniStart, CniEnd})
 """What has to be known, asked for or not, to say which pod a namespace is for."""
+_UNASKED: Final[EventTypes] = ATTRIBUTION | {CniExec}
+"""What the decoder makes, asked for or not: only when it is decoded is it known whether a program is a helper."""
 LOOK: Final = 1.0
 """Seconds at least between two looks for what the kernel skipped, which cost system calls."""
 CHUNK: Final = 512
@@ -218,7 +222,7 @@ class Session:
         return events
 
     def _asked_for(self, events: list[Event]) -> list[Event]:
-        if self._wanted >= ATTRIBUTION:
+        if self._wanted >= _UNASKED:
             return events
         return [event for event in events if type(event) in self._wanted]
 

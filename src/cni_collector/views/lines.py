@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from ..events import CniCall, CniStart, Event, Netns, Pod
+from ..events import CniCall, CniExec, CniStart, Event, Netns, Pod
 from .table import Column, header, row
 
 _DEEPEST: Final = 8
@@ -33,12 +33,13 @@ _COLOURS: Final = {
     "netns_enter_failed": "red",
     "cni_start": "cyan",
     "cni_end": "cyan",
+    "cni_exec": "bright_black",
     "lost": "red",
     "collector_start": "bright_black",
     "collector_stop": "bright_black",
 }
 
-_TOLD_ELSEWHERE: Final = {"type", "time", "netns", "cause", "pid", "comm", "command", "plugin"}
+_TOLD_ELSEWHERE: Final = {"type", "time", "netns", "cause", "pid", "comm", "command", "plugin", "executable"}
 _FOR_JSON: Final = {
     *("userns", "cgroup", "ppid", "schema", "version", "node", "boot_id", "arch"),
     *("parent", "args", "traceparent"),
@@ -57,6 +58,10 @@ class Nesting:
         while len(self._depths) > _BOUND:
             del self._depths[next(iter(self._depths))]
         return "  " * depth
+
+    def below(self, process: Hashable) -> str:
+        """The indent of what stands below a CNI call under way."""
+        return "  " * min(self._depths.get(process, -1) + 1, _DEEPEST)
 
     def end(self, process: Hashable) -> str:
         """The indent of one that ends."""
@@ -108,11 +113,18 @@ class TableLines:
             _name(event.netns),
             (event.command if isinstance(event, CniCall) else event.cause) or "",
             str(event.pid or ""),
-            self._plugin(event) if isinstance(event, CniCall) else event.comm or "",
+            self._program(event),
             " ".join(f"{key}={value}" for key, value in _details(event)),
         ]
         colour = _COLOURS.get(event.type) if sys.stdout.isatty() else None
         return row(self._columns, cells, colour, coloured=1 + self._nodes)
+
+    def _program(self, event: Event) -> str:
+        if isinstance(event, CniCall):
+            return self._plugin(event)
+        if isinstance(event, CniExec):
+            return self._nesting.below((event.node, event.call)) + posixpath.basename(event.executable)
+        return event.comm or ""
 
     def _plugin(self, call: CniCall) -> str:
         process = (call.node, call.pid)
@@ -136,7 +148,11 @@ def _details(event: Event) -> list[tuple[str, str]]:
     """What a person wants to know and the other columns do not say."""
     details = []
     for key, value in msgspec.to_builtins(event).items():
-        if key in _TOLD_ELSEWHERE or key in _FOR_JSON or _goes_without_saying(key, event):
+        if (
+            key in _TOLD_ELSEWHERE
+            or (key in _FOR_JSON and not _says_what_a_helper_did(key, event))
+            or _goes_without_saying(key, event)
+        ):
             continue
         if key.endswith("_ns"):
             details.append((key.removesuffix("_ns"), f"{value / 1e6:.1f}ms"))
@@ -151,6 +167,11 @@ def _details(event: Event) -> list[tuple[str, str]]:
         else:
             details.append((key, str(value)))
     return details
+
+
+def _says_what_a_helper_did(key: str, event: Event) -> bool:
+    """Its arguments; those of a CNI call are long, and are told as `pod`."""
+    return key == "args" and isinstance(event, CniExec)
 
 
 def _goes_without_saying(key: str, event: Event) -> bool:
