@@ -24,6 +24,8 @@
 #include "task.h"
 #include "facts.h"
 #include "syscalls.h"
+#include "mounts.h"
+#include "paths.h"
 #include "cni.h"
 #include "snapshot.h"
 #include "registers.h"

@@ -19,12 +19,12 @@ struct environment {
 	__u64 end;
 	__u32 used; /* bytes of the record's text */
 	__u32 command; /* what the search for CNI_COMMAND came to: enum command */
+	__u32 netns; /* where the value of CNI_NETNS stands in the record's text; 0: it is not there */
+	__u32 netns_length;
 	bool cut; /* something that matters did not fit */
 	bool kept; /* the last variable matters */
 	bool tail; /* what follows is the rest of that variable */
 };
-
-#define WORD(a, b, c, d) ((__u32)(a) | (__u32)(b) << 8 | (__u32)(c) << 16 | (__u32)(d) << 24)
 
 /* How far into CNI_COMMAND= these four bytes stand, if they are of its first eleven. */
 __noinline int offset_of(__u32 word)
@@ -53,6 +53,10 @@ __noinline int offset_of(__u32 word)
 #define IS_COMMAND(words)                                                                    \
 	((words)[0] == WORD('C', 'N', 'I', '_') && (words)[1] == WORD('C', 'O', 'M', 'M') && \
 	 (words)[2] == WORD('A', 'N', 'D', '='))
+#define NETNS_NAME 10 /* bytes of "CNI_NETNS=" */
+#define IS_NETNS(words)                                                                      \
+	((words)[0] == WORD('C', 'N', 'I', '_') && (words)[1] == WORD('N', 'E', 'T', 'N') && \
+	 (__u16)(words)[2] == ('S' | '=' << 8))
 #define IS_TRACEPARENT(words)                                                                \
 	((words)[0] == WORD('T', 'R', 'A', 'C') && (words)[1] == WORD('E', 'P', 'A', 'R') && \
 	 (words)[2] == WORD('E', 'N', 'T', '='))
@@ -145,6 +149,10 @@ __noinline int keep_next(struct environment *env)
 		env->kept = words[0] == WORD('C', 'N', 'I', '_') || IS_TRACEPARENT(words);
 		if (env->kept)
 			env->used = used + length;
+		if (IS_NETNS(words) && !env->netns) { /* of several, the first counts */
+			env->netns = used + NETNS_NAME;
+			env->netns_length = length - 1 - NETNS_NAME;
+		}
 	}
 	env->tail = length == CNI_VARIABLE;
 	env->at += env->tail ? length - 1 : length;
@@ -204,6 +212,7 @@ static __always_inline void cni_call_begin(__u32 pid, __u64 started, const char 
 	used = bpf_probe_read_kernel_str(scratch->record.text, CNI_VARIABLE, path);
 	env->used = used > 0 ? used : 1;
 	bpf_loop(1 << 20, keep_variables, env, 0);
+	find_path(&scratch->record, env->netns, env->netns_length);
 	scratch->record.cut = env->cut || env->at < env->end;
 	scratch->record.length = env->used;
 	length = offsetof(struct cni_start_record, text) + env->used;

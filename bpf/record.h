@@ -86,6 +86,8 @@ struct cni_start_record {
 	__u64 time;
 	__u64 started; /* when the process was started, which makes `task.pid` unique */
 	__u64 own_cookie;
+	__u64 path_cookie; /* the namespace that CNI_NETNS led to at that time; 0: not known for certain */
+	__u32 path_inum;
 	struct task task;
 	/* The path that was executed, then the variables that matter, each closed by NUL. */
 	char text[CNI_TEXT];
@@ -132,11 +134,21 @@ struct state {
 	__u32 ready; /* the snapshot has been read: report destructions */
 };
 
-/* Which namespace a task is in: what `cni_where` writes. */
-struct task_place {
+/* One mount of a network namespace, as `cni_mounts` lists it. The next one follows at a multiple of 8 bytes.
+ */
+struct mounted {
 	__u64 cookie;
-	__u32 inum;
-	__u32 tid;
+	__u64 length; /* bytes used in `path` */
+	char path[];
+};
+
+#define MOUNTS_BYTES (512 * 1024)
+
+/* Where the first process sees network namespaces mounted. */
+struct mounts {
+	__u32 used; /* bytes of `entries` */
+	__u32 unsure; /* not 0: the mounts changed meanwhile, and some may be wanting */
+	char entries[MOUNTS_BYTES];
 };
 
 /* One namespace that is alive, by cookie. */

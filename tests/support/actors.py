@@ -88,6 +88,20 @@ def unmount(target: str) -> None:
     _call(_libc.umount2(os.fsencode(target), 0))
 
 
+def mount_tmpfs(target: str) -> None:
+    _call(_libc.mount(b"none", os.fsencode(target), b"tmpfs", 0, None))
+
+
+def mount_proc(target: str) -> None:
+    _call(_libc.mount(b"none", os.fsencode(target), b"proc", 0, None))
+
+
+def private_mounts() -> None:
+    """The calling process gets mounts of its own: what it mounts from now on is for nobody else."""
+    unshare(CLONE_NEWNS)
+    _call(_libc.mount(None, b"/", None, ctypes.c_ulong(0x44000), None))  # MS_REC | MS_PRIVATE
+
+
 def cookie() -> int:
     """The cookie of the calling thread's network namespace, from the kernel."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as any_socket:

@@ -18,8 +18,8 @@ NETNS = struct.Struct(f"=BBHIQQQII{TASK}IQQ")
 NETNS_FIELDS = (
     f"type cause error userns time cookie other_cookie inum other_inum {TASK_FIELDS} entered_tid lifetime teardown"
 )
-CNI_START = struct.Struct(f"=BBHIQQQ{TASK}")
-CNI_START_FIELDS = f"type cut length own_inum time started own_cookie {TASK_FIELDS}"
+CNI_START = struct.Struct(f"=BBHIQQQQI{TASK}")
+CNI_START_FIELDS = f"type cut length own_inum time started own_cookie path_cookie path_inum {TASK_FIELDS}"
 CNI_END = struct.Struct(f"=BBH{TASK}QQQ")
 CNI_END_FIELDS = f"type unreadable status {TASK_FIELDS} time started duration"
 CGROUP = struct.Struct("@BBHIQ")

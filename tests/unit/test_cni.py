@@ -262,8 +262,7 @@ def namespaces() -> Namespaces:
     """One namespace lives besides the host's, and is known by its name."""
     known = Namespaces()
     known.host_inum = HOST.inum
-    known.born(BLUE, 10)
-    known.set_name(BLUE, "/run/netns/blue")
+    known.name({BLUE.cookie: ["/run/netns/blue"]})
     return known
 
 
@@ -291,7 +290,7 @@ WHO: dict[str, Any] = {"pid": TASK.pid, "tid": TASK.tid, "uid": 0, "comm": "brid
 
 
 def test_a_call_begins_and_ends(calls: CniCalls) -> None:
-    assert calls.begin("12:00", TASK, HOST, 20, STARTED, TEXT, False) == CniStart("12:00", **TOLD, **WHO, ppid=7)
+    assert calls.begin("12:00", TASK, HOST, BLUE, STARTED, TEXT, False) == CniStart("12:00", **TOLD, **WHO, ppid=7)
     assert calls.end("12:01", LATER, STARTED, 123, 0x0100, False) == CniEnd(
         "12:01", **TOLD, **WHO, ppid=1, duration_ns=123, exit_code=1
     )
@@ -301,12 +300,12 @@ def test_a_call_begins_and_ends(calls: CniCalls) -> None:
 def test_an_end_whose_beginning_was_lost_tells_what_it_can(calls: CniCalls) -> None:
     only_the_end = CniEnd("12:01", **WHO, ppid=1, duration_ns=123, exit_code=0)
     assert calls.end("12:01", LATER, STARTED, 123, 0, False) == only_the_end
-    calls.begin("12:00", TASK, HOST, 20, STARTED, TEXT, False)
+    calls.begin("12:00", TASK, HOST, BLUE, STARTED, TEXT, False)
     assert calls.end("12:01", LATER, STARTED + 1, 123, 0, False) == only_the_end, "another process with the same id"
 
 
 def test_an_end_is_told_once(calls: CniCalls) -> None:
-    calls.begin("12:00", TASK, HOST, 20, STARTED, TEXT, False)
+    calls.begin("12:00", TASK, HOST, BLUE, STARTED, TEXT, False)
     assert calls.end("12:01", LATER, STARTED, 1, 0, True) is not None
     assert calls.end("12:01", LATER, STARTED, 1, 0, True) is None
 
@@ -317,8 +316,8 @@ def test_what_may_have_been_no_call_ends_in_silence(calls: CniCalls) -> None:
 
 def test_no_process_begins_two_calls(calls: CniCalls) -> None:
     """Where the kernel could not read its environment, it looks again when the process executes another program."""
-    assert calls.begin("12:00", TASK, HOST, 20, STARTED, TEXT, False) is not None
-    assert calls.begin("12:00", TASK, HOST, 21, STARTED, TEXT, False) is None
+    assert calls.begin("12:00", TASK, HOST, BLUE, STARTED, TEXT, False) is not None
+    assert calls.begin("12:00", TASK, HOST, BLUE, STARTED, TEXT, False) is None
     end = calls.end("12:01", LATER, STARTED, 123, 0, False)
     assert end is not None
     assert end.plugin == "/opt/cni/bin/bridge"
@@ -326,18 +325,18 @@ def test_no_process_begins_two_calls(calls: CniCalls) -> None:
 
 @pytest.mark.parametrize("variables", [[], ["CNI_ARGS=A=1"], ["CNI_COMMANDS=ADD"]])
 def test_a_process_that_is_asked_for_nothing_is_no_call(calls: CniCalls, variables: list[str]) -> None:
-    assert calls.begin("12:00", TASK, HOST, 20, STARTED, text("/bin/sh", *variables), False) is None
+    assert calls.begin("12:00", TASK, HOST, None, STARTED, text("/bin/sh", *variables), False) is None
     assert calls.unreadable == 0
 
 
 def test_an_empty_command_makes_a_call_too(calls: CniCalls) -> None:
-    assert calls.begin("12:00", TASK, HOST, 20, STARTED, text("/x", "CNI_COMMAND="), False) == CniStart(
+    assert calls.begin("12:00", TASK, HOST, None, STARTED, text("/x", "CNI_COMMAND="), False) == CniStart(
         "12:00", **WHO, ppid=7, parent=7, command="", plugin="/x"
     )
 
 
 def test_a_path_that_is_no_text_is_escaped(calls: CniCalls) -> None:
-    call = calls.begin("12:00", TASK, HOST, 20, STARTED, b"/opt/\xff\0CNI_COMMAND=\xfe\0", False)
+    call = calls.begin("12:00", TASK, HOST, None, STARTED, b"/opt/\xff\0CNI_COMMAND=\xfe\0", False)
     assert call is not None
     assert (call.plugin, call.command) == ("/opt/\\xff", "\\xfe")
 
@@ -347,7 +346,7 @@ def test_what_is_missing_comes_from_proc_while_the_process_lives(calls: CniCalls
     task = process(pid)
     for raw in (text("/x"), text("/x", "CNI_COMMAND=DEL", "CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=we")):
         fresh = CniCalls(Namespaces())
-        call = fresh.begin("12:00", task, HOST, 20, started(pid), raw, True)
+        call = fresh.begin("12:00", task, HOST, None, started(pid), raw, True)
         assert call == CniStart(
             "12:00",
             **msgspec.structs.asdict(task),
@@ -362,14 +361,14 @@ def test_what_is_missing_comes_from_proc_while_the_process_lives(calls: CniCalls
 
 def test_a_process_whose_environment_turns_out_to_have_no_command_is_no_call(calls: CniCalls, spawn: Spawn) -> None:
     pid = spawn(CNI_ARGS=ARGS)
-    assert calls.begin("12:00", process(pid), HOST, 20, started(pid), text("/x"), True) is None
+    assert calls.begin("12:00", process(pid), HOST, None, started(pid), text("/x"), True) is None
     assert calls.unreadable == 0
     assert calls.end("12:01", process(pid), started(pid), 123, 0, True) is None
 
 
 def test_what_is_missing_stays_missing_where_the_process_has_gone(calls: CniCalls) -> None:
     raw = text("/x", *VARIABLES, "CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=1111")
-    call = calls.begin("12:00", TASK, HOST, 20, STARTED, raw, True)
+    call = calls.begin("12:00", TASK, HOST, None, STARTED, raw, True)
     assert call is not None
     assert (call.environment, call.command, call.pod) == ("cut", "ADD", Pod("shop", "web-0"))
     end = calls.end("12:01", LATER, STARTED, 123, 0, False)
@@ -379,23 +378,23 @@ def test_what_is_missing_stays_missing_where_the_process_has_gone(calls: CniCall
 
 def test_a_pods_name_that_may_be_cut_is_not_told(calls: CniCalls) -> None:
     raw = text("/x", *VARIABLES, "CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1")  # of web-10, perhaps
-    call = calls.begin("12:00", TASK, HOST, 20, STARTED, raw, True)
+    call = calls.begin("12:00", TASK, HOST, None, STARTED, raw, True)
     assert call is not None
     assert call.pod is None
 
 
 def test_what_nobody_can_tell_is_counted(calls: CniCalls) -> None:
-    assert calls.begin("12:00", TASK, HOST, 20, STARTED, text("/x"), True) is None
-    assert calls.begin("12:00", TASK, HOST, 20, STARTED, text("/x", "CNI_ARGS=A=1"), True) is None
+    assert calls.begin("12:00", TASK, HOST, None, STARTED, text("/x"), True) is None
+    assert calls.begin("12:00", TASK, HOST, None, STARTED, text("/x", "CNI_ARGS=A=1"), True) is None
     assert calls.unreadable == 2
     assert calls.end("12:01", LATER, STARTED, 123, 0, True) is None
 
 
 def test_a_zombie_is_counted_or_told_from_what_the_kernel_saw(calls: CniCalls, zombie: int) -> None:
     task, when = process(zombie), started(zombie)
-    assert calls.begin("12:00", task, HOST, 20, when, text("/x"), True) is None
+    assert calls.begin("12:00", task, HOST, None, when, text("/x"), True) is None
     assert calls.unreadable == 1
-    call = calls.begin("12:00", task, HOST, 20, when, text("/x", "CNI_COMMAND=ADD"), True)
+    call = calls.begin("12:00", task, HOST, None, when, text("/x", "CNI_COMMAND=ADD"), True)
     assert call is not None
     assert (call.command, call.environment) == ("ADD", "cut")
 
@@ -403,7 +402,7 @@ def test_a_zombie_is_counted_or_told_from_what_the_kernel_saw(calls: CniCalls, z
 def test_a_call_that_executes_something_else_at_once_is_still_a_call(calls: CniCalls, spawn: Spawn) -> None:
     """The kernel saw its command. What /proc has by now is another program's environment."""
     pid = spawn(PATH="/bin")
-    call = calls.begin("12:00", process(pid), HOST, 20, started(pid), text("/x", *VARIABLES), True)
+    call = calls.begin("12:00", process(pid), HOST, None, started(pid), text("/x", *VARIABLES), True)
     assert call is not None
     assert (call.command, call.plugin, call.environment) == ("ADD", "/x", "cut")
 
@@ -454,38 +453,33 @@ def test_only_root_in_the_hosts_namespace_says_which_pod_a_namespace_is_for(
 ) -> None:
     task = msgspec.structs.replace(TASK, uid=uid)
     raw = text("/x", f"CNI_COMMAND={command}", "CNI_NETNS=/run/netns/blue", f"CNI_ARGS={ARGS}")
-    call = calls.begin("12:00", task, own, 20, STARTED, raw, False)
+    call = calls.begin("12:00", task, own, BLUE, STARTED, raw, False)
     assert call is not None
     assert (call.netns, call.pod) == (BLUE, WEB), "the call's own event says what it was told, whoever it is"
     assert namespaces.remember(BLUE.cookie, BLUE.inum) == (BLUE, "/run/netns/blue", WEB if believed else None)
 
 
-def test_the_last_add_is_believed_and_one_without_a_pod_changes_nothing(
+def test_the_first_add_is_believed_and_one_without_a_pod_changes_nothing(
     calls: CniCalls, namespaces: Namespaces
 ) -> None:
-    for args in (ARGS, "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1", "", "K8S_POD_NAME=web-2"):
+    for args in ("", "K8S_POD_NAME=web-2", ARGS, "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1", ""):
         raw = text("/x", "CNI_COMMAND=ADD", "CNI_NETNS=/run/netns/blue", f"CNI_ARGS={args}")
-        calls.begin("12:00", TASK, HOST, 20, STARTED, raw, False)
+        calls.begin("12:00", TASK, HOST, BLUE, STARTED, raw, False)
         calls.end("12:01", LATER, STARTED, 123, 0, False)
-    assert namespaces.remember(BLUE.cookie, BLUE.inum)[2] == Pod("shop", "web-1")
+    assert namespaces.remember(BLUE.cookie, BLUE.inum)[2] == WEB
 
 
-def test_a_namespace_that_is_younger_than_the_call_is_not_what_it_is_about(
-    calls: CniCalls, namespaces: Namespaces
-) -> None:
-    namespaces.gone(BLUE)
-    young = Netns(4098, BLUE.inum)
-    namespaces.born(young, 30)
-    call = calls.begin("12:00", TASK, HOST, 20, STARTED, TEXT, False)
+def test_a_path_that_leads_nowhere_for_certain(calls: CniCalls) -> None:
+    """Though a namespace is known by that very name: it may be another's, or elsewhere by now."""
+    call = calls.begin("12:00", TASK, HOST, None, STARTED, TEXT, False)
     assert call is not None
-    assert (call.netns, call.name, call.netns_path) == (None, None, "/var/run/netns/blue")
-    assert namespaces.remember(young.cookie, young.inum) == (young, None, None)
+    assert (call.netns, call.name, call.netns_path, call.pod) == (None, None, "/var/run/netns/blue", WEB)
 
 
 def test_calls_under_way_are_bounded(calls: CniCalls, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cni, "_BOUND", 8)
     for number in range(100):
-        calls.begin("12:00", TASK, HOST, 20, number, TEXT, False)
+        calls.begin("12:00", TASK, HOST, BLUE, number, TEXT, False)
     ends = [calls.end("12:01", LATER, number, 1, 0, True) for number in range(100)]
     assert [number for number, end in enumerate(ends) if end] == list(range(92, 100))
 

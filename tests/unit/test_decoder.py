@@ -457,14 +457,16 @@ def test_the_end_of_a_call_tells_what_its_beginning_told() -> None:
 
 
 @pytest.mark.parametrize("own", [1, 77])
-def test_a_call_is_about_the_namespace_at_its_path(own: int) -> None:
+def test_a_call_is_about_the_namespace_that_its_path_led_to(own: int) -> None:
     """From then on that namespace's events carry the pod, if the plugin was in the host's: here, in cookie 1."""
     decode = decoder()
     decode._namespaces.host_inum = HOST.inum
     create, enter, destroy = (netns_record(type=kind, **SUBJECT, **TASK) for kind in (1, 2, 4))
     decode.decode(create, 0, len(create))
-    decode._namespaces.set_name(A, "/run/netns/blue")
-    raw = cni_start_record(*ENVIRONMENT, **TASK, own_cookie=own, own_inum=HOST.inum if own == 1 else own, started=5)
+    decode._namespaces.name({A.cookie: ["/run/netns/blue"]})
+    led = {"path_cookie": A.cookie, "path_inum": A.inum}
+    own_inum = HOST.inum if own == 1 else own
+    raw = cni_start_record(*ENVIRONMENT, **TASK, **led, own_cookie=own, own_inum=own_inum, started=5)
     call = decode.decode(raw, 0, len(raw))
     assert call == CniStart(TIME, A, **WHO, name="/run/netns/blue", pod=WEB, **CALL)
     for raw in (enter, destroy):
@@ -484,9 +486,9 @@ def test_names_and_pods_are_on_events_until_the_end() -> None:
         return event.name, event.pod
 
     assert told(1) == (None, None)
-    decode._namespaces.set_name(A, "/run/netns/blue")
+    decode._namespaces.name({A.cookie: ["/run/netns/blue"]})
     assert told(2) == ("/run/netns/blue", None)
-    decode._namespaces.set_pod(A, WEB)
+    decode._namespaces.find_pod(A, WEB)
     for kind in (2, 3, 6, 7):
         assert told(kind) == ("/run/netns/blue", WEB)
         assert told(kind, cookie=5, inum=5) == (None, None)
@@ -496,24 +498,10 @@ def test_names_and_pods_are_on_events_until_the_end() -> None:
     assert told(1, cookie=A.cookie + 1) == (None, None), "another with the same inode number"
 
 
-def test_who_has_an_inode_number_follows_births_and_ends() -> None:
-    decode = decoder()
-    assert decode._namespaces.alive(A.inum, 100) is None
-    for raw, who in (
-        (netns_record(type=1, time=6, **SUBJECT), A),
-        (netns_record(type=4, time=7, **SUBJECT), None),
-        (netns_record(type=7, time=8, cookie=9, inum=A.inum), Netns(9, A.inum)),
-        (netns_record(type=2, time=9, **SUBJECT), Netns(9, A.inum)),
-    ):
-        decode.decode(raw, 0, len(raw))
-        assert decode._namespaces.alive(A.inum, 100) == who
-    assert decode._namespaces.alive(A.inum, 7) is None
-
-
 CREATE = netns_record(type=1, cookie=3, inum=3)
 NONSENSE = netns_record(type=1, cause=200)
 UNKNOWN = netns_record(type=200)
-AS_LONG = cni_start_record(b"/x", b"CNI_COMMAND=ADD", b"CNI_X=12")
+AS_LONG = cni_start_record(b"", b"CNI_COMMAND=AD")
 """The beginning of a CNI call that has as many bytes as a record of a namespace."""
 
 

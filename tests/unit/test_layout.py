@@ -21,16 +21,20 @@ LAYOUTS = {  # the fields in the order of the format; those that Python reads as
         wire.NETNS_RECORD,
         f"type cause error userns time cookie other_cookie inum other_inum {TASK} entered_tid lifetime teardown",
     ),
-    "cni_start_record": (wire.CNI_START_RECORD, f"type cut length own_inum time started own_cookie {TASK}"),
+    "cni_start_record": (
+        wire.CNI_START_RECORD,
+        f"type cut length own_inum time started own_cookie path_cookie path_inum {TASK}",
+    ),
     "cni_end_record": (wire.CNI_END_RECORD, f"type unreadable status {TASK} time started duration"),
     "cgroup_record": (wire.CGROUP_RECORD, "type level length hierarchy id"),
     "lost": (wire.LOST, "count"),
     "state": (wire.STATE, "host_cookie host_inum cgroup_epoch ready"),
     "tracked": (wire.TRACKED, "net born inum userns reported"),
-    "task_place": (wire.TASK_PLACE, "cookie inum tid"),
+    "mounts": (wire.MOUNTS, "used unsure"),
+    "mounted": (wire.MOUNTED, "cookie length"),
 }
 
-PADDED = {"state": 4, "cni_start_record": 4}
+PADDED = {"state": 4}
 """Bytes behind the last field of what no program sends as a whole."""
 
 
@@ -51,7 +55,7 @@ def kernel_members(struct_name: str) -> dict[str, Field]:
         if name == "task":
             for part, field in BTF.fields("task").items():
                 members[part] = field._replace(offset=member.offset + field.offset)
-        elif name not in ("names", "text"):
+        elif name not in ("names", "text", "path", "entries"):
             members[name] = member
     return members
 
@@ -93,6 +97,8 @@ def test_there_are_no_holes_between_fields(name: str) -> None:
 def test_texts_follow_what_python_reads() -> None:
     assert BTF.fields("cni_start_record")["text"].offset == wire.CNI_START_RECORD.size
     assert BTF.fields("cgroup_record")["names"].offset == wire.CGROUP_RECORD.size
+    assert BTF.fields("mounted")["path"].offset == wire.MOUNTED.size
+    assert BTF.fields("mounts")["entries"] == Field(wire.MOUNTS.size, wire.MOUNTS_BYTES)
 
 
 def test_sizes_by_which_records_are_told_apart_and_maps_are_read() -> None:
@@ -100,7 +106,6 @@ def test_sizes_by_which_records_are_told_apart_and_maps_are_read() -> None:
     assert wire.CNI_END_RECORD.size == BTF.size("cni_end_record")
     assert wire.LOST.size == BTF.size("lost")
     assert wire.TRACKED.size == BTF.size("tracked")
-    assert wire.TASK_PLACE.size == BTF.size("task_place")
     assert wire.STATE.size <= BTF.size("state")
 
 

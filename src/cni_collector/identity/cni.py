@@ -160,7 +160,7 @@ class CniCalls:
         """Processes whose environment could not be read at all: they may have been CNI calls."""
 
     def begin(
-        self, time: str, task: Task, own: Netns | None, when: int, started: int, raw: bytes, cut: bool
+        self, time: str, task: Task, own: Netns | None, netns: Netns | None, started: int, raw: bytes, cut: bool
     ) -> CniStart | None:
         """A CNI call begins.
 
@@ -168,8 +168,8 @@ class CniCalls:
             time: when, as in `Event.time`.
             task: who.
             own: the namespace that the plugin is in.
-            when: the same time in nanoseconds of CLOCK_BOOTTIME.
-            started: when the process was started, likewise.
+            netns: the namespace that CNI_NETNS led to then; None where that is not known for certain.
+            started: when the process was started, in nanoseconds of CLOCK_BOOTTIME.
             raw: the path that was executed and the variables that matter, each closed by NUL.
             cut: something of the environment is missing.
 
@@ -184,8 +184,6 @@ class CniCalls:
         if "command" not in fields or (task.pid, started) in self._running:
             self.unreadable += source == "cut" and "command" not in fields
             return None
-        self._namespaces.refresh()
-        netns = self._namespaces.at_path(fields["netns_path"], when) if "netns_path" in fields else None
         pod = parse_args(fields.get("args", ""), source == "cut")
         call = CniStart(
             time,
@@ -199,7 +197,7 @@ class CniCalls:
             **fields,  # type: ignore[arg-type]
         )
         if pod and netns and call.command == "ADD" and self._believed(call, own):
-            self._namespaces.set_pod(netns, pod)
+            self._namespaces.add_pod(netns, pod, call.cni_container_id)
         self._running[task.pid, started] = call
         while len(self._running) > _BOUND:
             del self._running[next(iter(self._running))]

@@ -55,7 +55,7 @@ NETNS_RECORD: Final = struct.Struct(f"=BBHIQQQII{_TASK}IQQ")
 """`struct netns_record`."""
 SLOT: Final = struct.Struct(f"=I4x{NETNS_RECORD.format[1:]}")
 """A `struct netns_record` as it lies in the ring: the length out of the ring's header, then its fields."""
-CNI_START_RECORD: Final = struct.Struct(f"=BBHIQQQ{_TASK}")
+CNI_START_RECORD: Final = struct.Struct(f"=BBHIQQQQI{_TASK}")
 """`struct cni_start_record` up to its text."""
 CNI_END_RECORD: Final = struct.Struct(f"=BBH{_TASK}QQQ")
 """`struct cni_end_record`."""
@@ -70,5 +70,9 @@ STATE_READY: Final = 16
 """Offsets of the two fields of `struct state` that Python writes."""
 TRACKED: Final = struct.Struct("=QQIIQ")
 """`struct tracked`."""
-TASK_PLACE: Final = struct.Struct("=QII")
-"""`struct task_place`."""
+MOUNTED: Final = struct.Struct("=QQ")
+"""`struct mounted` up to its path."""
+MOUNTS: Final = struct.Struct("=II")
+"""`struct mounts` up to its entries."""
+MOUNTS_BYTES: Final = 512 * 1024
+"""Bytes of its entries."""

@@ -176,12 +176,13 @@ class Decoder:
 
     def _cni_start(self, record: bytes) -> Event | None:
         """The event of a `struct cni_start_record`."""
-        _, cut, length, own_inum, when, started, own_cookie, *task = CNI_START_RECORD.unpack_from(record)
+        _, cut, length, own_inum, when, started, own_cookie, cookie, inum, *task = CNI_START_RECORD.unpack_from(record)
         text = record[CNI_START_RECORD.size :]
         if len(text) != length or text[-1:] != b"\0":
             raise ValueError("no beginning of a CNI call")
         own = self._netns(own_cookie, own_inum)
-        return self._cni_calls.begin(self.time(when), self._task(*task), own, when, started, text, bool(cut))
+        led = self._netns(cookie, inum)
+        return self._cni_calls.begin(self.time(when), self._task(*task), own, led, started, text, bool(cut))
 
     def _cni_end(self, record: bytes) -> Event | None:
         """The event of a `struct cni_end_record`."""
@@ -271,7 +272,6 @@ class Decoder:
                         time, netns, other, None, causes[cause], None,
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                     )  # fmt: skip
-                    self._namespaces.born(netns, when)
                 elif kind == DESTROY:
                     event = NetnsDestroy(
                         time, netns, userns=userns, name=name, pod=pod,
@@ -283,7 +283,6 @@ class Decoder:
                         time, netns, None, None, None, None,
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                     )  # fmt: skip
-                    self._namespaces.born(netns, when)
                 else:
                     event = _REFUSALS[kind](
                         time, netns, other, None, causes[cause], _ERRORS.get(error) or _error(error),

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
-from ..errors import AttachError, of_the_system
+from ..errors import of_the_system
 from ..events import Netns, NetnsFound, Pod, Task
 from ..identity.cni import CniCalls
 from ..identity.cni_cache import cached_pods
-from ..identity.mounts import mounted
 from ..identity.namespaces import Namespaces
 from ..kernel.hooks import ALL
+from ..kernel.mounts import MountList
 from ..kernel.objects import Object
-from ..kernel.tiers import TRIAL_RING, open_object
-from ..kernel.wire import CGROUP, CGROUP_RECORD, NETNS_RECORD, TASK_PLACE, TRACKED
+from ..kernel.tiers import TRIAL_RING, find_host, open_object
+from ..kernel.wire import CGROUP, CGROUP_RECORD, NETNS_RECORD, TRACKED
 from .decoder import Decoder
 
+_PROGRAMS: Final = ["cni_host", "cni_snapshot", "cni_mounts"]
 _INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC
 """Its inode number, PROC_PID_INIT_INO of linux/proc_ns.h."""
 
@@ -61,20 +61,17 @@ class ExistingNetns(NamedTuple):
         )
 
 
-def take(loaded: Object, decoder: Decoder) -> list[ExistingNetns]:
+def take(loaded: Object, decoder: Decoder, mounts: MountList) -> list[ExistingNetns]:
     """Finds every namespace but the host's, and has the kernel side track them.
-
-    A name is given to a namespace only if it was mounted both before and after the kernel's list was read: then it
-    was alive in between, and its inode number cannot have been another's.
 
     Args:
         loaded: an object whose program `cni_host` has run.
         decoder: turns the kernel's records into events.
+        mounts: where namespaces are mounted.
     """
-    before = mounted()
     tasks = _tasks(loaded.program("cni_snapshot").iterate(), decoder)
     tracked = list(loaded.map("tracked").items(8, TRACKED.size))
-    names = before & mounted()
+    names = mounts.read() or {}
     cached = cached_pods()
     found = []
     for key, value in tracked:
@@ -83,7 +80,7 @@ def take(loaded: Object, decoder: Decoder) -> list[ExistingNetns]:
             continue
         cookie = int.from_bytes(key, sys.byteorder)
         members = tasks.get(cookie, [])
-        paths = tuple(sorted(mount.path for mount in names if mount.inum == inum))
+        paths = tuple(sorted(names.get(cookie, ())))
         found.append(
             ExistingNetns(
                 Netns(cookie, inum),
@@ -127,8 +124,8 @@ def _tasks(records: bytes, decoder: Decoder) -> dict[int, list[Task]]:
 def existing() -> list[ExistingNetns]:
     """The network namespaces that exist now, without attaching anything; none is held by it.
 
-    They come from the kernel's own list, their members from its list of tasks, their names from /proc/1/mountinfo, and
-    their pods from libcni's cache and from cgroups. Programs are loaded for it and run once, which takes some 0.05 s.
+    They come from the kernel's own list, their members from its list of tasks, their names from its list of mounts,
+    and their pods from libcni's cache and from cgroups. Programs are loaded for it and run once: some 0.05 s.
 
     Returns:
         All but the host's, by cookie. They were there at one moment; by the time they are returned some may be gone.
@@ -139,31 +136,15 @@ def existing() -> list[ExistingNetns]:
         CollectorError: any other reason.
     """
     try:
-        with contextlib.closing(open_object(["cni_host", "cni_snapshot"], ALL, TRIAL_RING)) as loaded:
+        with contextlib.ExitStack() as opened:
+            loaded = opened.enter_context(contextlib.closing(open_object(_PROGRAMS, ALL, TRIAL_RING)))
             loaded.load()
-            loaded.program("cni_host").run()
+            find_host(loaded)
+            mounts = opened.enter_context(contextlib.closing(MountList(loaded)))
             namespaces = Namespaces()
-            return take(loaded, Decoder(namespaces, CniCalls(namespaces)))
+            return take(loaded, Decoder(namespaces, CniCalls(namespaces)), mounts)
     except OSError as error:
         raise of_the_system("list network namespaces", error) from error
-
-
-def place_of(loaded: Object, tid: int) -> Netns | None:
-    """The namespace that a task is in; None where it is gone, or cannot be found by its number.
-
-    The kernel alone is asked: /proc/PID/ns/net is only for those who may trace the process.
-
-    Args:
-        loaded: an object with the program `cni_where`.
-        tid: the task, in the initial pid namespace.
-    """
-    if os.stat("/proc/self/ns/pid").st_ino != _INITIAL_PID_NAMESPACE:
-        return None  # the number is another task's here
-    try:
-        places = loaded.program("cni_where").iterate(tid)
-    except AttachError:
-        return None
-    return next((Netns(cookie, inum) for cookie, inum, found in TASK_PLACE.iter_unpack(places) if found == tid), None)
 
 
 def boot_id() -> str:
