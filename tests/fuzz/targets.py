@@ -14,7 +14,7 @@ from unittest import mock
 from cni_collector.errors import LayoutError
 from cni_collector.events import CniCall, CniEnd, CniStart, Event, Pod
 from cni_collector.identity import cni, cni_cache, mounts
-from cni_collector.identity.cgroups import identify
+from cni_collector.identity.cgroups import CgroupPaths
 from cni_collector.identity.namespaces import Namespaces
 from cni_collector.kernel.ring import Ring, membarrier
 from cni_collector.kernel.wire import CGROUP, CNI_END, CNI_START, TYPES
@@ -184,7 +184,7 @@ def cgroups(raw: bytes) -> None:
     path = cgroup_path(raw[0] if raw else 0, raw[1:])
     assert path.startswith("/")
     for text in (path, cni.text(raw)):
-        container, pod = identify(text)
+        container, pod = CgroupPaths().identify(text)
         are_ids(container, pod)
         assert (container or "") in text
         assert pod is None or re.search(rf"pod{pod}(\.slice|:|/|\Z)", text.replace("_", "-")), text

@@ -12,6 +12,7 @@ from ..identity.cni import running_cni_calls
 from ..stream.snapshot import ExistingNetns, existing
 from ..views.lines import Nesting, pod_text
 from ..views.table import Column, header, row
+from .options import kubelet_roots
 
 _COLUMNS = (
     Column("COOKIE", 8),
@@ -57,7 +58,8 @@ class Listed(msgspec.Struct, omit_defaults=True):
 @click.command("list")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.option("--cni", is_flag=True, help="List the CNI calls that are under way, instead of namespaces.")
-def list_(output: str, cni: bool) -> None:
+@kubelet_roots
+def list_(output: str, cni: bool, kubelet_roots: tuple[str, ...]) -> None:
     """List the network namespaces that exist now, but for the host's.
 
     Also those that no task is in: held by a mount, a file descriptor or a socket. PID and COMM are one of the
@@ -67,7 +69,7 @@ def list_(output: str, cni: bool) -> None:
     if cni:
         _list_cni_calls(output)
         return
-    found = existing()
+    found = existing(kubelet_roots)
     if output == "json":
         for one in found:
             click.echo(msgspec.json.encode(_listed(one)))

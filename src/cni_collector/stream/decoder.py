@@ -21,7 +21,7 @@ from ..events import (
     NetnsFound,
     Task,
 )
-from ..identity.cgroups import identify
+from ..identity.cgroups import CgroupPaths
 from ..identity.cni import CniCalls
 from ..identity.namespaces import Namespaces
 from ..kernel.wire import (
@@ -87,9 +87,10 @@ class _Cgroups(dict[bytes, CgroupFacts]):
     kernel to send them anew, and the last generation serves the records that are already under way.
     """
 
-    def __init__(self, forget: Callable[[], None]) -> None:
+    def __init__(self, forget: Callable[[], None], paths: CgroupPaths) -> None:
         super().__init__()
         self._forget = forget
+        self._paths = paths
         self._last: dict[bytes, CgroupFacts] = {}
 
     def add(self, key: bytes, path: str) -> None:
@@ -97,7 +98,7 @@ class _Cgroups(dict[bytes, CgroupFacts]):
             self._last = dict(self)
             self.clear()
             self._forget()
-        self[key] = (path, *identify(path))
+        self[key] = (path, *self._paths.identify(path))
 
     def __missing__(self, key: bytes) -> CgroupFacts:
         return self._last.get(key, _NOTHING_KNOWN)
@@ -120,15 +121,22 @@ class Decoder:
         namespaces: what events about a namespace carry.
         cni_calls: the CNI calls under way.
         forget: called when cgroup paths have been forgotten and must be sent anew.
+        paths: reads the paths of cgroups; where all kubelets are in their usual places, if None.
     """
 
-    def __init__(self, namespaces: Namespaces, cni_calls: CniCalls, forget: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        namespaces: Namespaces,
+        cni_calls: CniCalls,
+        forget: Callable[[], None] = lambda: None,
+        paths: CgroupPaths | None = None,
+    ) -> None:
         self.undecodable = 0
         """Records that made no sense."""
         self._namespaces = namespaces
         self._cni_calls = cni_calls
         self._comms = _Comms()
-        self._cgroups = _Cgroups(forget)
+        self._cgroups = _Cgroups(forget, paths or CgroupPaths())
         self._offset = 0
         self._second_start = -_SECOND
         self._second_text = ""

@@ -28,6 +28,7 @@ from ..events import (
     NetnsFound,
     type_name,
 )
+from ..identity.cgroups import CgroupPaths
 from ..identity.cni import CniCalls
 from ..identity.mounts import MountWatch
 from ..identity.namespaces import Namespaces
@@ -81,6 +82,7 @@ class Session:
         tier: the only tier to try, or None for the best.
         ring_bytes: size of the ring buffer.
         node: the machine's name, or None for its host name.
+        paths: reads the paths of cgroups.
 
     Raises:
         CollectorError: nothing could be attached.
@@ -92,7 +94,9 @@ class Session:
         closed: nothing is open any more.
     """
 
-    def __init__(self, wanted: EventTypes, tier: str | None, ring_bytes: int, node: str | None) -> None:
+    def __init__(
+        self, wanted: EventTypes, tier: str | None, ring_bytes: int, node: str | None, paths: CgroupPaths
+    ) -> None:
         self.more = False
         self.detached = False
         self.closed = False
@@ -107,7 +111,7 @@ class Session:
             loaded = self._hooks.object
             self._namespaces = Namespaces()
             self._cni_calls = CniCalls(self._namespaces)
-            self._decoder = Decoder(self._namespaces, self._cni_calls, self._forget_paths)
+            self._decoder = Decoder(self._namespaces, self._cni_calls, self._forget_paths, paths)
             self._received: collections.Counter[type[Event]] = collections.Counter()
             self._state = opened.enter_context(mmap.mmap(loaded.map(".data.state").fd, mmap.PAGESIZE))
             lost = loaded.map("lost")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -11,6 +12,7 @@ import msgspec
 
 from ..errors import of_the_system
 from ..events import Netns, NetnsFound, Pod, Task
+from ..identity.cgroups import CgroupPaths
 from ..identity.cni import CniCalls
 from ..identity.cni_cache import cached_pods
 from ..identity.namespaces import Namespaces
@@ -121,20 +123,25 @@ def _tasks(records: bytes, decoder: Decoder) -> dict[int, list[Task]]:
     return tasks
 
 
-def existing() -> list[ExistingNetns]:
+def existing(kubelet_roots: Collection[str] = ()) -> list[ExistingNetns]:
     """The network namespaces that exist now, without attaching anything; none is held by it.
 
     They come from the kernel's own list, their members from its list of tasks, their names from its list of mounts,
     and their pods from libcni's cache and from cgroups. Programs are loaded for it and run once: some 0.05 s.
 
+    Args:
+        kubelet_roots: as for a `Collector`.
+
     Returns:
         All but the host's, by cookie. They were there at one moment; by the time they are returned some may be gone.
 
     Raises:
+        ValueError: a path that is not absolute.
         UnsupportedError: this platform, kernel or libbpf cannot do it.
         PrivilegeError: the process may not.
         CollectorError: any other reason.
     """
+    paths = CgroupPaths(kubelet_roots)
     try:
         with contextlib.ExitStack() as opened:
             loaded = opened.enter_context(contextlib.closing(open_object(_PROGRAMS, ALL, TRIAL_RING)))
@@ -142,7 +149,7 @@ def existing() -> list[ExistingNetns]:
             find_host(loaded)
             mounts = opened.enter_context(contextlib.closing(MountList(loaded)))
             namespaces = Namespaces()
-            return take(loaded, Decoder(namespaces, CniCalls(namespaces)), mounts)
+            return take(loaded, Decoder(namespaces, CniCalls(namespaces), paths=paths), mounts)
     except OSError as error:
         raise of_the_system("list network namespaces", error) from error
 
