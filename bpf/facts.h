@@ -11,7 +11,10 @@ struct fact {
 	__u8 type;
 	__u8 cause;
 	__u16 error;
-	__u32 entered_tid;
+	union {
+		__u32 entered_tid;
+		__u32 task_userns;
+	};
 	struct netns subject;
 	struct netns other;
 	__u64 lifetime;
@@ -211,6 +214,8 @@ static __always_inline void report_refusal(enum record_type type, const struct n
 		.other = *prev,
 	};
 
+	if (error == EPERM)
+		fact.task_userns = BPF_CORE_READ(bpf_get_current_task_btf(), cred, user_ns, ns.inum);
 	if (wanted(type))
 		send_fact(&fact);
 }

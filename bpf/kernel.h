@@ -91,6 +91,7 @@ typedef struct {
 
 struct cred {
 	kuid_t uid;
+	struct user_namespace *user_ns;
 };
 
 struct kernfs_node {

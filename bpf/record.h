@@ -69,7 +69,10 @@ struct netns_record {
 	__u32 inum;
 	__u32 other_inum;
 	struct task task;
-	__u32 entered_tid; /* of a netns_exit: the task's tid when it entered */
+	union {
+		__u32 entered_tid; /* of a netns_exit: the task's tid when it entered */
+		__u32 task_userns; /* of a refusal with EPERM: inum of the task's own user namespace */
+	};
 	__u64 lifetime; /* of a netns_destroy: since its birth */
 	__u64 teardown; /* of a netns_destroy: since the kernel began to clean up */
 };

@@ -168,6 +168,8 @@ class NetnsCreateFailed(_ByTask, frozen=True, gc=False, tag="netns_create_failed
     prev: Netns = _always("prev")
     cause: str = _always("cause")
     error: str = _always("error")
+    task_userns: int | None = None
+    """Inode number of the user namespace that the task is in, where the error is EPERM."""
 
 
 class NetnsEnterFailed(_ByTask, frozen=True, gc=False, tag="netns_enter_failed"):
@@ -176,6 +178,8 @@ class NetnsEnterFailed(_ByTask, frozen=True, gc=False, tag="netns_enter_failed")
     prev: Netns = _always("prev")
     cause: str = _always("cause")
     error: str = _always("error")
+    task_userns: int | None = None
+    """Inode number of the user namespace that the task is in, where the error is EPERM."""
 
 
 class NetnsFound(Event, frozen=True, gc=False, tag="netns_found"):
@@ -184,7 +188,7 @@ class NetnsFound(Event, frozen=True, gc=False, tag="netns_found"):
     netns: Netns = _always("netns")
     userns: int = _always("userns")
     members: int | None = None
-    """How many tasks (threads) are in it, where they were counted."""
+    """How many tasks (threads) are in it, where they could be counted: in the initial pid namespace."""
 
 
 class CniCall(_ByTask, frozen=True, gc=False, tag=False):

@@ -595,6 +595,19 @@ def test_list_as_json_has_the_fields_of_events(run: Run, monkeypatch: pytest.Mon
     ]
 
 
+def test_list_says_which_thread_it_is_where_the_process_is_elsewhere(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    member = Task(10, 11, 1, 0, "sh")
+    monkeypatch.setattr(list_, "existing", lambda _roots: [ExistingNetns(A, 7, 1, member, (), None, None)])
+    listed = json.loads(run("list", "-o", "json").stdout)
+    assert (listed["pid"], listed["tid"], listed["members"]) == (10, 11, 1)
+
+
+def test_list_does_not_count_tasks_that_it_cannot_see(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_, "existing", lambda _roots: [ExistingNetns(A, 7, None, None, (), None, None)])
+    assert run("list").stdout.splitlines()[1].split()[2] == "-"
+    assert "members" not in json.loads(run("list", "-o", "json").stdout)
+
+
 def test_list_shows_a_namespace_that_nobody_is_in(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         list_, "existing", lambda _roots: [ExistingNetns(B, 7, 0, None, ("/run/netns/a", "/b"), None, None)]

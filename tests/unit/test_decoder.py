@@ -133,10 +133,12 @@ GOLDEN: dict[str, tuple[bytes, Event, str]] = {
         f"{JSON_WHO},{JSON_WHERE}}}",
     ),
     "refused entry": (
-        netns_record(type=6, cause=3, error=1, **SUBJECT, **OTHER, **TASK),
-        NetnsEnterFailed(TIME, A, HOST, cause="setns", error="EPERM", userns=4026531837, **WHO, **WHERE),
+        netns_record(type=6, cause=3, error=1, entered_tid=4026532500, **SUBJECT, **OTHER, **TASK),
+        NetnsEnterFailed(
+            TIME, A, HOST, cause="setns", error="EPERM", userns=4026531837, task_userns=4026532500, **WHO, **WHERE
+        ),
         f'{{"type":"netns_enter_failed","time":"{TIME}","netns":{JSON_A},"prev":{JSON_HOST},"cause":"setns",'
-        f'"error":"EPERM",{JSON_WHO},{JSON_USERNS},{JSON_WHERE}}}',
+        f'"error":"EPERM",{JSON_WHO},{JSON_USERNS},{JSON_WHERE},"task_userns":4026532500}}',
     ),
     "found, by a task whose cgroup is not known": (
         netns_record(type=7, **SUBJECT, **(TASK | {"hierarchy": 6})),

@@ -19,7 +19,8 @@ TASK = "pid tid ppid uid cgroup+hierarchy comm"
 LAYOUTS = {  # the fields in the order of the format; those that Python reads as one are joined by "+"
     "netns_record": (
         wire.NETNS_RECORD,
-        f"type cause error userns time cookie other_cookie inum other_inum {TASK} entered_tid lifetime teardown",
+        "type cause error userns time cookie other_cookie inum other_inum "
+        f"{TASK} entered_tid/task_userns lifetime teardown",
     ),
     "cni_start_record": (
         wire.CNI_START_RECORD,

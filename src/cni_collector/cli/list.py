@@ -37,18 +37,21 @@ _CNI_CALL_COLUMNS = (
 _FROM = {"cni_cache": "CNI", "cgroup": "cgroup"}
 
 
-class Listed(msgspec.Struct, omit_defaults=True):
+class Listed(msgspec.Struct, omit_defaults=True, kw_only=True):
     """One line of `list -o json`; the field names are those of events."""
 
     cookie: int
     inum: int
     userns: int
-    members: int
+    members: int | None = None
+    """None where not all tasks can be seen from here."""
     names: tuple[str, ...]
     pod: Pod | None = None
     pod_from: str | None = None
     """`cni_cache`: libcni's result cache; `cgroup`: the tasks inside."""
     pid: int | None = None
+    tid: int | None = None
+    """Where the task is not the first thread of its process, which is in another namespace."""
     comm: str | None = None
     cgroup: str | None = None
     container_id: str | None = None
@@ -80,7 +83,7 @@ def list_(output: str, cni: bool, kubelet_roots: tuple[str, ...]) -> None:
         cells = [
             str(it.cookie),
             str(it.inum),
-            str(it.members),
+            "-" if it.members is None else str(it.members),
             str(it.pid or "-"),
             it.comm or "-",
             (it.container_id or "-")[:12],
@@ -114,12 +117,13 @@ def _list_cni_calls(output: str) -> None:
 def _listed(one: ExistingNetns) -> Listed:
     task = msgspec.structs.asdict(one.member) if one.member else {}
     return Listed(
-        one.netns.cookie,
-        one.netns.inum,
-        one.userns,
-        one.members,
-        one.names,
-        one.pod,
-        one.pod_from,
+        cookie=one.netns.cookie,
+        inum=one.netns.inum,
+        userns=one.userns,
+        members=one.members,
+        names=one.names,
+        pod=one.pod,
+        pod_from=one.pod_from,
+        tid=one.member.tid if one.member and one.member.tid != one.member.pid else None,
         **{field: task.get(field) for field in ("pid", "comm", "cgroup", "container_id", "pod_uid")},
     )

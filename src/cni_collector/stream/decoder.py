@@ -296,6 +296,7 @@ class Decoder:
                         time, netns, other, None, causes[cause], _ERRORS.get(error) or _error(error),
                         pid, tid, ppid, uid, comms[comm], userns if netns else None, path, container, pod_uid,
                         name, pod,
+                        task_userns=entered_tid or None,
                     )  # fmt: skip
                 add(event)
         except (KeyError, ValueError, OverflowError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -34,8 +35,9 @@ class ExistingNetns(NamedTuple):
     Attributes:
         netns: which.
         userns: inode number of the user namespace that owns it.
-        members: how many tasks (threads) are in it; 0 where only a mount, a descriptor or a socket holds it.
-        member: one of them, with the lowest pid; None where nobody is.
+        members: how many tasks (threads) are in it; 0 where only a mount, a descriptor or a socket holds it; None where
+            the asking process is not in the initial pid namespace, so that it cannot see all.
+        member: one of them, with the lowest pid; None where nobody is, or nobody is seen.
         names: the paths it is mounted on, sorted; none where it is mounted nowhere, or only out of our sight.
         pod: the pod that it is for; None where that is not known for certain.
         pod_from: how the pod is known: `cni_cache` (libcni's cache has its path), or `cgroup` (all members that are in
@@ -44,7 +46,7 @@ class ExistingNetns(NamedTuple):
 
     netns: Netns
     userns: int
-    members: int
+    members: int | None
     member: Task | None
     names: tuple[str, ...]
     pod: Pod | None
@@ -72,6 +74,7 @@ def take(loaded: Object, decoder: Decoder, mounts: MountList) -> list[ExistingNe
         mounts: where namespaces are mounted.
     """
     tasks = _tasks(loaded.program("cni_snapshot").iterate(), decoder)
+    all_tasks = os.stat("/proc/self/ns/pid").st_ino == _INITIAL_PID_NAMESPACE
     tracked = list(loaded.map("tracked").items(8, TRACKED.size))
     names = mounts.read() or {}
     cached = cached_pods()
@@ -87,7 +90,7 @@ def take(loaded: Object, decoder: Decoder, mounts: MountList) -> list[ExistingNe
             ExistingNetns(
                 Netns(cookie, inum),
                 userns,
-                len(members),
+                len(members) if all_tasks else None,
                 min(members, key=lambda task: (task.pid, task.tid), default=None),
                 paths,
                 *_pod_of(members, {pod for path in paths if (pod := cached.get(path))}),
