@@ -19,6 +19,7 @@ from ..support.actors import (
     Puppet,
     a_netns,
     act,
+    bind_all,
     bind_mount,
     cookie,
     execute,
@@ -224,7 +225,7 @@ def test_a_path_begins_at_the_plugins_root(watch: Watch, tmp_path: Path) -> None
 
         def delegate() -> None:
             private_mounts()
-            bind_mount("/", str(root))
+            bind_all("/", str(root))
             inside = Path(f"{root}{place}")
             bind_mount(of(one), str(inside))
             os.chroot(root)

@@ -84,6 +84,11 @@ def bind_mount(source: str, target: str) -> None:
     _call(_libc.mount(os.fsencode(source), os.fsencode(target), b"none", ctypes.c_ulong(0x1000), None))
 
 
+def bind_all(source: str, target: str) -> None:
+    """With all that is mounted below."""
+    _call(_libc.mount(os.fsencode(source), os.fsencode(target), b"none", ctypes.c_ulong(0x5000), None))
+
+
 def unmount(target: str) -> None:
     _call(_libc.umount2(os.fsencode(target), 0))
 
