@@ -122,6 +122,19 @@ def test_a_del_of_another_sandbox_changes_nothing(known: Namespaces, sandbox: st
     assert pod_of(known) == WEB
 
 
+def test_an_add_that_turns_out_to_be_about_another_namespace(known: Namespaces) -> None:
+    known.add_pod(OLD, WEB, "c1")
+    known.remember(10, INUM)
+    for pod, sandbox in ((WEB_1, "c1"), (WEB, "c2")):
+        known.withdraw_pod(OLD, pod, sandbox)
+        known.withdraw_pod(YOUNG, WEB, "c1")
+        assert pod_of(known) == WEB
+    known.withdraw_pod(OLD, WEB, "c1")
+    assert known.remember(10, INUM)[2] is None
+    known.add_pod(OLD, WEB_1, "c2")
+    assert pod_of(known) == WEB_1
+
+
 def test_a_del_of_what_nobody_added(known: Namespaces) -> None:
     known.delete_pod(OLD, "c1")
     known.add_pod(OLD, WEB, "c1")

@@ -86,6 +86,12 @@ class Namespaces(dict[int, Known]):
         if claim is None or claim.over:
             self._keep(self._claims, netns.cookie, _Claim(pod, sandbox, False))
 
+    def withdraw_pod(self, netns: Netns, pod: Pod, sandbox: str | None) -> None:
+        """What an ADD has said of the namespace it has said of another one: see `add_pod`."""
+        if self._claims.get(netns.cookie) == _Claim(pod, sandbox, False):
+            del self._claims[netns.cookie]
+            self.pop(netns.cookie, None)
+
     def delete_pod(self, netns: Netns, sandbox: str | None) -> None:
         """A trusted DEL of a sandbox is over. Events carry the pod still, until another ADD names one.
 
