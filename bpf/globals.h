@@ -84,7 +84,7 @@ struct {
 	1024 /* bytes of the path ahead of the last name, a power of two; longer ones are hidden */
 #define MOUNT_PATH (MOUNT_DIRECTORY + 1 + MOUNT_NAME)
 #define MOUNT_DEPTH 128 /* directories and mounts above one */
-#define MOUNT_STACK 16 /* mounts on one place */
+#define MOUNT_STACK 8 /* mounts on one place */
 
 /* A walk through the mounts of one mount namespace. */
 struct mount_walk {

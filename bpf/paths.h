@@ -8,6 +8,7 @@
 #define CNI_PATHS_H
 
 #define VAR 4 /* bytes of "/var" */
+#define PROC_STACK 3 /* mounts on /proc: `unshare --mount-proc` makes a second one */
 
 /* Two texts that are compared from behind, where paths differ. */
 struct comparison {
@@ -184,7 +185,7 @@ __noinline __u64 pid_ns_of_proc(void)
 
 	search_on(&search, mount, BPF_CORE_READ(task, fs, root.dentry));
 	bpf_loop(1 << 20, next_for_proc, &search, 0);
-	for (int i = 0; i < MOUNT_STACK && search.found; i++) {
+	for (int i = 0; i < PROC_STACK && search.found; i++) {
 		mount = search.found;
 		search_on(&search, mount, BPF_CORE_READ(mount, mnt.mnt_root));
 		bpf_loop(1 << 20, next_on_proc, &search, 0);
