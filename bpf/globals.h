@@ -83,7 +83,6 @@ struct {
 #define MOUNT_DIRECTORY \
 	1024 /* bytes of the path ahead of the last name, a power of two; longer ones are hidden */
 #define MOUNT_PATH (MOUNT_DIRECTORY + 1 + MOUNT_NAME)
-#define MOUNT_DEPTH 128 /* directories and mounts above one */
 #define MOUNT_STACK 8 /* mounts on one place */
 
 /* A walk through the mounts of one mount namespace. */
@@ -103,6 +102,8 @@ struct mount_walk {
 	__u32 end;
 	__u32 exposure; /* of the mount, and of the directory that it is in: enum exposure */
 	__u32 directory_exposure;
+	__u32 equal; /* bytes of the path that are those that are looked for; here, the verifier does not
+			count */
 	bool up_is_mounted; /* the way leads out of a mount, which stands at `up` */
 	bool ended; /* it came to the end of the list */
 	struct {

@@ -143,7 +143,7 @@ static __always_inline bool place_mount(struct mount_walk *walk)
 		walk->directory = walk->up = directory;
 		walk->up_is_mounted = false;
 		walk->start = MOUNT_DIRECTORY;
-		bpf_loop(MOUNT_DEPTH, climb_on, &at, 0);
+		bpf_loop(1 << 20, climb_on, &at, 0);
 		walk->directory_exposure = walk->exposure;
 	}
 	walk->exposure = walk->directory_exposure;

@@ -16,17 +16,17 @@ struct comparison {
 	struct cni_start_record *record;
 	__u32 text; /* behind the last byte, in the record */
 	__u32 path; /* the same, in the walk */
-	__u32 equal; /* bytes */
 };
 
 static long compare_next(__u32 index, struct comparison *two)
 {
-	__u32 text = two->text - 1 - index;
-	__u32 path = two->path - 1 - index;
+	__u32 text = two->text - 1 - two->walk->equal;
+	__u32 path = two->path - 1 - two->walk->equal;
 
-	if (text >= CNI_TEXT || path >= MOUNT_PATH || two->record->text[text] != two->walk->path[path])
+	if (path < two->walk->start || text >= CNI_TEXT || path >= MOUNT_PATH ||
+	    two->record->text[text] != two->walk->path[path])
 		return 1;
-	two->equal++;
+	two->walk->equal++;
 	return 0;
 }
 
@@ -52,12 +52,13 @@ __noinline int match_mount(struct mount_walk *walk, struct cni_start_record *rec
 	if (!walk || !record || !place_mount(walk))
 		return 0;
 	two.path = walk->end;
+	walk->equal = 0;
 	path = walk->end - walk->start;
 	linked = path != length;
 	if (linked && (path + VAR != length || !is_below_var_run(record, at)))
 		return 0;
-	bpf_loop(path, compare_next, &two, 0);
-	if (two.equal != path || exposure_of_mount(walk) != EXPOSED)
+	bpf_loop(1 << 20, compare_next, &two, 0);
+	if (walk->equal != path || exposure_of_mount(walk) != EXPOSED)
 		return 0;
 	walk->found[linked].cookie = walk->cookie;
 	walk->found[linked].inum = walk->inum;
