@@ -28,6 +28,8 @@
 #include "facts.h"
 #include "unseen.h"
 #include "syscalls.h"
+#include "mounts.h"
+#include "paths.h"
 #include "cni.h"
 #include "snapshot.h"
 #include "hooks_shared.h"

@@ -22,13 +22,13 @@ struct environment {
 	__u32 command; /* what the search for CNI_COMMAND came to: enum command */
 	__u32 room; /* bytes of the record's text that may be used before the last variable */
 	__u32 longest; /* bytes of a variable that are kept */
+	__u32 netns; /* where the value of CNI_NETNS stands in the record's text; 0: it is not there */
+	__u32 netns_length;
 	bool cut; /* something that matters did not fit */
 	bool kept; /* the last variable matters */
 	bool tail; /* what follows is the rest of that variable */
 	__u8 padding[5]; /* 5.15 wants every byte written that a global function may read */
 };
-
-#define WORD(a, b, c, d) ((__u32)(a) | (__u32)(b) << 8 | (__u32)(c) << 16 | (__u32)(d) << 24)
 
 /* How far into CNI_COMMAND= these four bytes stand, if they are of its first eleven. */
 __noinline int offset_of(__u32 word)
@@ -57,6 +57,10 @@ __noinline int offset_of(__u32 word)
 #define IS_COMMAND(words)                                                                    \
 	((words)[0] == WORD('C', 'N', 'I', '_') && (words)[1] == WORD('C', 'O', 'M', 'M') && \
 	 (words)[2] == WORD('A', 'N', 'D', '='))
+#define NETNS_NAME 10 /* bytes of "CNI_NETNS=" */
+#define IS_NETNS(words)                                                                      \
+	((words)[0] == WORD('C', 'N', 'I', '_') && (words)[1] == WORD('N', 'E', 'T', 'N') && \
+	 (__u16)(words)[2] == ('S' | '=' << 8))
 #define IS_TRACEPARENT(words)                                                                \
 	((words)[0] == WORD('T', 'R', 'A', 'C') && (words)[1] == WORD('E', 'P', 'A', 'R') && \
 	 (words)[2] == WORD('E', 'N', 'T', '='))
@@ -150,6 +154,10 @@ __noinline int keep_next(struct environment *env)
 		env->kept = words[0] == WORD('C', 'N', 'I', '_') || IS_TRACEPARENT(words);
 		if (env->kept)
 			env->used = used + length;
+		if (IS_NETNS(words) && !env->netns) { /* of several, the first counts */
+			env->netns = used + NETNS_NAME;
+			env->netns_length = length - 1 - NETNS_NAME;
+		}
 	}
 	env->tail = length == longest;
 	env->at += env->tail ? length - 1 : length;
@@ -164,17 +172,6 @@ STEP(look_for_command, struct environment *env)
 STEP(keep_variables, struct environment *env)
 {
 	return keep_next(env) != 0;
-}
-
-/* The inum of the pid namespace that a task is in. Children may be born into another (pid_ns_for_children).
- */
-static __always_inline __u32 pid_namespace_of(const struct task_struct *task)
-{
-	const struct pid *pid = BPF_CORE_READ(task, thread_pid);
-	const struct upid *number = (const void *)pid + bpf_core_field_offset(struct pid, numbers) +
-				    BPF_CORE_READ(pid, level) * bpf_core_type_size(struct upid);
-
-	return BPF_CORE_READ(number, ns, ns.inum);
 }
 
 /* All of the record but its text and what `call` has told: who executes a program, and where that is. */
@@ -197,8 +194,6 @@ __noinline int describe_cni_start(void)
 	record->time = bpf_ktime_get_boot_ns();
 	record->started = BPF_CORE_READ(task, group_leader, start_boottime);
 	record->own_cookie = own.cookie;
-	record->mnt_ns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
-	record->pid_ns = pid_namespace_of(task);
 	record->trusted = !BPF_CORE_READ(task, cred, user_ns, level);
 	describe_task(task, &cgroup.key, &record->task);
 	from = BPF_CORE_READ(task, mm, arg_start);
@@ -283,6 +278,10 @@ static __always_inline void cni_call_begin(__u32 pid, __u64 started, struct cni_
 	}
 	env->used = used > 0 ? used : 1;
 	LOOP(keep_variables, env);
+	record->path_cookie = 0;
+	record->path_inum = 0;
+	if (record->trusted)
+		find_path(record, env->netns, env->netns_length);
 	/* An environment may have more variables than the loop has steps: then what is left is missing. */
 	record->cut = env->cut || env->at < env->end;
 	record->length = env->used;

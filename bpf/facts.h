@@ -11,10 +11,16 @@ struct fact {
 	__u8 type;
 	__u8 cause;
 	__u16 error;
-	__u32 detail;
+	union {
+		__u32 entered_tid;
+		__u32 refuser;
+	};
 	struct netns subject;
 	struct netns other;
-	__u64 lifetime;
+	union {
+		__u64 lifetime;
+		__u64 task_userns;
+	};
 	__u64 teardown;
 };
 
@@ -29,7 +35,7 @@ static __always_inline void describe_fact(const struct fact *fact, struct netns_
 	record->inum = fact->subject.inum;
 	record->other_cookie = fact->other.cookie;
 	record->other_inum = fact->other.inum;
-	record->detail = fact->detail;
+	record->entered_tid = fact->entered_tid;
 	record->lifetime = fact->lifetime;
 	record->teardown = fact->teardown;
 }
@@ -175,7 +181,7 @@ static __always_inline void report_exit(const struct netns *ns, const struct net
 		return;
 	ts = task_state_of(bpf_get_current_task_btf(), false);
 	if (ts && ts->entered.cookie) {
-		fact.detail = ts->entered_tid;
+		fact.entered_tid = ts->entered_tid;
 		ts->entered.cookie = 0;
 	}
 	send_fact(&fact);
@@ -219,11 +225,13 @@ static __always_inline void report_refusal(enum record_type type, const struct n
 		.type = type,
 		.cause = cause,
 		.error = error,
-		.detail = refuser,
+		.refuser = refuser,
 		.subject = *target,
 		.other = *prev,
 	};
 
+	if (error == EPERM)
+		fact.task_userns = BPF_CORE_READ(bpf_get_current_task_btf(), cred, user_ns, ns.inum);
 	if (wanted(type) && (error < ERESTARTSYS || error > ERESTART_RESTARTBLOCK))
 		send_fact(&fact);
 }

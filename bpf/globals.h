@@ -13,6 +13,7 @@ const volatile __u32 wanted_types = ~0U;
 struct netns_record *keep_netns_record;
 struct cni_end_record *keep_cni_end_record;
 struct cni_entered_record *keep_cni_entered_record;
+struct mounted *keep_mounted;
 enum record_type keep_record_type;
 enum cause keep_cause;
 enum edge keep_edge;
@@ -50,6 +51,8 @@ struct {
 /* Found once by cni_host. The host's netns never goes away, so its address is its identity. */
 static struct net *host_net;
 static const struct proc_ns_operations *net_ns_operations;
+static const struct pid_namespace *initial_pid_ns;
+static const struct super_block *nsfs;
 
 /* Learnt from the first run of cleanup_net() instead of from kallsyms, which the machine may hide. */
 static void *cleanup_net;
@@ -65,8 +68,61 @@ static bool snapshot_walks;
 /* Where it writes a path. */
 struct cgroup_record snapshot_cgroup;
 
-/* Where cni_where writes. Only the reader runs that, so one is enough. */
-static struct task_place place;
+/* Mounts of network namespaces. */
+
+/* Mapped by Python. Only the reader has it written, so one is enough. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mounts);
+} mounts SEC(".maps");
+
+#define MOUNT_NAME 255 /* bytes, NAME_MAX of the kernel */
+#define MOUNT_DIRECTORY \
+	1024 /* bytes of the path ahead of the last name, a power of two; longer ones are hidden */
+#define MOUNT_PATH (MOUNT_DIRECTORY + 1 + MOUNT_NAME)
+#define MOUNT_STACK 8 /* mounts on one place */
+
+/* A walk through the mounts of one mount namespace. */
+struct mount_walk {
+	const struct mnt_namespace *mnt_ns;
+	const struct mount *root_mount; /* with `root`: where paths begin */
+	const struct dentry *root;
+	const void *next; /* a mount or, to 6.17, its place in a list */
+	const struct mount *mount; /* the one that it has come to */
+	const struct mount *parent; /* with `directory`: whose path stands in `path`, up to MOUNT_DIRECTORY */
+	const struct dentry *directory;
+	const struct mount *up_mount; /* with `up`: how far the way from there to the root is known */
+	const struct dentry *up;
+	__u64 cookie; /* of the namespace that is mounted */
+	__u32 inum;
+	__u32 start; /* of the path */
+	__u32 end;
+	__u32 exposure; /* of the mount, and of the directory that it is in: enum exposure */
+	__u32 directory_exposure;
+	__u32 equal; /* bytes of the path that are those that are looked for; here, the verifier does not
+			count */
+	bool up_is_mounted; /* the way leads out of a mount, which stands at `up` */
+	bool ended; /* it came to the end of the list */
+	struct {
+		__u64 cookie;
+		__u32 inum;
+	} found[2]; /* on the path that is looked for: as it is written, and by a link */
+	char path[MOUNT_PATH + 1];
+};
+
+/* The reader's walk, of cni_mounts. */
+static struct mount_walk list_walk;
+
+/* Those of cni_exec: too much for its stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct mount_walk);
+} path_walks SEC(".maps");
 
 /* Tasks. */
 
@@ -123,6 +179,9 @@ struct {
 } sent_cgroups SEC(".maps");
 
 /* CNI calls. */
+
+/* Four bytes of a text, as they are read at once. */
+#define WORD(a, b, c, d) ((__u32)(a) | (__u32)(b) << 8 | (__u32)(c) << 16 | (__u32)(d) << 24)
 
 /*
  * A process that may begin a CNI call and has executed a program with CNI_COMMAND in its environment: a

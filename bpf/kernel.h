@@ -30,6 +30,7 @@
 #define NSFS_MAGIC 0x6e736673
 #define PID_FS_MAGIC 0x50494446 /* pidfds from 6.9 on */
 #define ANON_INODE_FS_MAGIC 0x09041934 /* pidfds before that */
+#define PROC_SUPER_MAGIC 0x9fa0
 
 /* include/linux/poison.h: what list_del_rcu() leaves in `prev`, on x86-64 and arm64 alike. */
 #define LIST_POISON2 0xdead000000000122UL
@@ -60,12 +61,26 @@ struct user_namespace {
 	struct ns_common ns;
 };
 
-struct mnt_namespace {
-	struct ns_common ns;
+struct mnt_namespace;
+struct task_struct;
+
+struct xarray {
+	void *xa_head;
+};
+
+/* include/linux/xarray.h: a node of the tree. A pointer to one has bit 1 set, and bit 0 not. */
+struct xa_node {
+	unsigned char shift;
+	void *slots[64]; /* in the kernel, as many as CONFIG_BASE_SMALL says */
+};
+
+struct idr {
+	struct xarray idr_rt;
 };
 
 struct pid_namespace {
-	struct ns_common ns;
+	struct idr idr;
+	struct task_struct *child_reaper;
 };
 
 struct net {
@@ -77,6 +92,7 @@ struct net {
 
 struct nsproxy {
 	struct mnt_namespace *mnt_ns;
+	struct pid_namespace *pid_ns_for_children;
 	struct net *net_ns;
 };
 
@@ -124,8 +140,27 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+struct dentry;
+struct mount;
+
 struct super_block {
 	unsigned long s_magic;
+	struct dentry *s_root;
+	void *s_fs_info;
+};
+
+/* All mounts of a file system: a list to 6.17, a chain from then on. */
+struct super_block___list {
+	struct list_head s_mounts;
+};
+
+struct super_block___chain {
+	struct mount *s_mounts;
+};
+
+/* fs/proc: what s_fs_info of a proc points to. */
+struct proc_fs_info {
+	struct pid_namespace *pid_ns;
 };
 
 struct inode {
@@ -134,15 +169,46 @@ struct inode {
 };
 
 struct qstr {
+	unsigned int len;
 	const unsigned char *name;
 };
 
 struct dentry {
+	struct dentry *d_parent;
 	struct qstr d_name;
+	struct inode *d_inode;
+};
+
+struct vfsmount {
+	struct dentry *mnt_root;
+	struct super_block *mnt_sb;
 };
 
 struct path {
+	struct vfsmount *mnt;
 	struct dentry *dentry;
+};
+
+struct fs_struct {
+	struct path root;
+};
+
+/* fs/mount.h. One that is mounted nowhere is its own parent. */
+struct mount {
+	struct mount *mnt_parent;
+	struct dentry *mnt_mountpoint;
+	struct vfsmount mnt;
+	struct list_head mnt_mounts; /* the mounts on it */
+	struct list_head mnt_child; /* its place among those of its parent */
+	struct mnt_namespace *mnt_ns;
+};
+
+struct mount___list {
+	struct list_head mnt_instance;
+};
+
+struct mount___chain {
+	struct mount *mnt_next_for_sb;
 };
 
 struct file {
@@ -214,6 +280,7 @@ struct task_struct {
 	void *worker_private;
 	const struct cred *cred;
 	char comm[16];
+	struct fs_struct *fs;
 	struct files_struct *files;
 	struct nsproxy *nsproxy;
 	struct css_set *cgroups;

@@ -77,8 +77,14 @@ struct netns_record {
 	__u32 inum;
 	__u32 other_inum;
 	struct task task;
-	__u32 detail; /* of a netns_exit: the task's tid when it entered; of a refusal: enum refuser */
-	__u64 lifetime; /* of a netns_destroy: since its birth */
+	union {
+		__u32 entered_tid; /* of a netns_exit: the task's tid when it entered */
+		__u32 refuser; /* of a refusal: enum refuser */
+	};
+	union {
+		__u64 lifetime; /* of a netns_destroy: since its birth */
+		__u64 task_userns; /* of a refusal with EPERM: inum of the task's own user namespace */
+	};
 	__u64 teardown; /* of a netns_destroy: since the kernel began to clean up */
 };
 
@@ -103,13 +109,13 @@ struct cni_start_record {
 	__u64 time;
 	__u64 started; /* when the process was started, which makes `task.pid` unique */
 	__u64 own_cookie;
+	__u64 path_cookie; /* the namespace that CNI_NETNS led to at that time; 0: not known for certain */
 	struct task task;
 	__u32 outer; /* of a RECORD_CNI_EXEC: process whose call it belonged to already */
 	__u64 outer_started; /* and when that was started */
-	__u32 mnt_ns; /* inum of the mount namespace that the process is in */
-	__u32 pid_ns; /* and of its pid namespace */
 	__u16 trusted; /* not 0: it holds CAP_SYS_ADMIN in the initial user namespace */
 	__u16 args_length; /* bytes used in `args` */
+	__u32 path_inum;
 	char args[CNI_ARGS]; /* of a RECORD_CNI_EXEC: the arguments, each closed by NUL; cut where full */
 	/* The path that was executed, then the variables that matter, each closed by NUL. */
 	char text[CNI_TEXT];
@@ -180,11 +186,21 @@ struct state {
 				answers, and none is skipped */
 };
 
-/* Which namespace a task is in: what `cni_where` writes. */
-struct task_place {
+/* One mount of a network namespace, as `cni_mounts` lists it. The next one follows at a multiple of 8 bytes.
+ */
+struct mounted {
 	__u64 cookie;
-	__u32 inum;
-	__u32 tid;
+	__u64 length; /* bytes used in `path` */
+	char path[];
+};
+
+#define MOUNTS_BYTES (512 * 1024)
+
+/* Where the first process sees network namespaces mounted. */
+struct mounts {
+	__u32 used; /* bytes of `entries` */
+	__u32 unsure; /* not 0: the mounts changed meanwhile, and some may be wanting */
+	char entries[MOUNTS_BYTES];
 };
 
 /* One namespace that is alive, by cookie. */

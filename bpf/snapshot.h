@@ -14,16 +14,24 @@ STEP(to_parent, const struct task_struct **task)
 /*
  * Who is the host: the netns of the first task, which every line of ancestors ends at. Run once,
  * before anything is attached. (/proc/1/ns/net may be unreadable, and is another in a container.)
+ * Python gives it the descriptor of a namespace, which it closes again: that one's file system is nsfs.
  */
 SEC("?raw_tp")
-int cni_host(void *ctx)
+int cni_host(struct bpf_raw_tracepoint_args *ctx)
 {
 	const struct task_struct *task = (void *)bpf_get_current_task();
+	struct file **files = BPF_CORE_READ(task, files, fdt, fd), *file = NULL;
 	struct netns ns;
+
+	bpf_probe_read_kernel(&file, sizeof(file), files + (__u32)ctx->args[0]);
+	nsfs = BPF_CORE_READ(file, f_inode, i_sb);
+	if (BPF_CORE_READ(nsfs, s_magic) != NSFS_MAGIC)
+		return 2;
 
 	LOOP(to_parent, &task);
 	if (BPF_CORE_READ(task, pid))
 		return 1;
+	initial_pid_ns = BPF_CORE_READ(task, nsproxy, pid_ns_for_children);
 	host_net = BPF_CORE_READ(task, nsproxy, net_ns);
 	net_ns_operations = BPF_CORE_READ(host_net, ns.ops);
 	netns_at(host_net, &ns);
@@ -160,23 +168,6 @@ int cni_snapshot(struct bpf_iter__task *ctx)
 		return 0;
 	bpf_seq_write(seq, &snapshot_cgroup, offsetof(struct cgroup_record, names) + used);
 	bpf_seq_write(seq, &record, sizeof(record));
-	return 0;
-}
-
-/* Writes where a task is, the host's netns included. Python gives the iterator the task's tid. */
-SEC("?iter/task")
-int cni_where(struct bpf_iter__task *ctx)
-{
-	struct task_struct *task = ctx->task;
-	struct netns ns;
-
-	if (!task || !BPF_CORE_READ(task, nsproxy))
-		return 0;
-	netns_of(task, &ns);
-	place.cookie = ns.cookie;
-	place.inum = ns.inum;
-	place.tid = task->pid;
-	bpf_seq_write(ctx->meta->seq, &place, sizeof(place));
 	return 0;
 }
 

@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from .errors import ClosedError, CollectorError, of_the_system
 from .events import CollectorStart, CollectorStop, Event, Lost, type_name
+from .identity.cgroups import CgroupPaths
 from .kernel.hooks import ALL, TIERS, EventTypes
 from .stream.session import Session, Stats
 
@@ -43,6 +44,8 @@ class Collector:
         ring_bytes: size of the kernel's ring buffer: a power of two, from the size of a page to 2 GiB.
         coalesce: seconds to let events gather after the first one wakes the reader; 0 reads at once.
         node: how the machine is called in `collector_start`; by its host name by default.
+        kubelet_roots: cgroups below which a kubelet makes those of pods, where it is told to: paths as
+            `/system.slice/k3s.service`. The root of all cgroups, and containers that are nodes, need not be named.
 
     Raises:
         ValueError: an argument that makes no sense, of whatever kind.
@@ -57,6 +60,7 @@ class Collector:
         ring_bytes: int = RING_BYTES,
         coalesce: float = COALESCE,
         node: str | None = None,
+        kubelet_roots: Collection[str] = (),
     ) -> None:
         if not isinstance(name, str):
             raise ValueError(f'name must be text, not {name!r}: write Collector("cni")')
@@ -77,6 +81,7 @@ class Collector:
         self._ring_bytes = ring_bytes
         self._coalesce = coalesce
         self._node = node
+        self._paths = CgroupPaths(kubelet_roots)
         # Both are reentrant, because stop() may be called by a signal handler.
         self._starting = threading.RLock()
         self._lock = threading.RLock()
@@ -107,7 +112,7 @@ class Collector:
             self._stopping = False
             try:
                 self._attaching = True
-                session = Session(self._wanted, self._tier, self._ring_bytes, self._node)
+                session = Session(self._wanted, self._tier, self._ring_bytes, self._node, self._paths)
                 self._pending, self._session = collections.deque([session.opening]), session
             except OSError as error:
                 raise of_the_system("start collecting", error) from error

@@ -170,6 +170,8 @@ class NetnsCreateFailed(_ByTask, frozen=True, gc=False, tag="netns_create_failed
     error: str = _always("error")
     refused_by: str | None = None
     """`seccomp` where that refused it; absent where it was the kernel, or that is not known."""
+    task_userns: int | None = None
+    """Inode number of the user namespace that the task is in, where the error is EPERM."""
 
 
 class NetnsEnterFailed(_ByTask, frozen=True, gc=False, tag="netns_enter_failed"):
@@ -180,6 +182,8 @@ class NetnsEnterFailed(_ByTask, frozen=True, gc=False, tag="netns_enter_failed")
     error: str = _always("error")
     refused_by: str | None = None
     """As in `netns_create_failed`."""
+    task_userns: int | None = None
+    """Inode number of the user namespace that the task is in, where the error is EPERM."""
 
 
 class NetnsFound(Event, frozen=True, gc=False, tag="netns_found"):
@@ -188,7 +192,7 @@ class NetnsFound(Event, frozen=True, gc=False, tag="netns_found"):
     netns: Netns = _always("netns")
     userns: int = _always("userns")
     members: int | None = None
-    """How many tasks (threads) are in it, where they were counted."""
+    """How many tasks (threads) are in it, where they could be counted: in the initial pid namespace."""
 
 
 class CniCall(_ByTask, frozen=True, gc=False, tag=False):

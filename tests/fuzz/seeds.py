@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..unit.mountinfo import ROOT, mount
 from ..unit.records import (
     cgroup_record,
     cni_end_record,
@@ -43,7 +42,12 @@ _CREATE, _ENTER, _LEAVE, _DESTROY, _NO_CREATE, _NO_ENTER, _FOUND = (
     netns_record(type=kind, cause=cause, error=error, **_THERE, **_FROM_HOST, **_IP)
     for kind, cause, error in ((1, 1, 0), (2, 2, 0), (3, 3, 0), (4, 0, 0), (5, 1, 28), (6, 3, 1), (7, 0, 0))
 )
-_IN_HOST: Final[_Fields] = {"own_cookie": HOST[0], "own_inum": HOST[1]}
+_IN_HOST: Final[_Fields] = {
+    "own_cookie": HOST[0],
+    "own_inum": HOST[1],
+    "path_cookie": BLUE[0],
+    "path_inum": BLUE[1],
+}
 _BEGIN: Final = cni_start_record(b"/opt/cni/bin/bridge", *_VARIABLES, **_IN_HOST, **_BRIDGE)
 _END: Final = cni_end_record(status=0x0100, duration=18_400_000, **_BRIDGE)
 _BEGIN_CUT: Final = cni_start_record(b"/opt/cni/bin/bridge", *_VARIABLES[:5], cut=1, **(_BRIDGE | {"pid": 21}))
@@ -136,10 +140,3 @@ ENTRIES: Final = [
     _ENTRY % (b"/run/netns/blue", 0, b"") + b"\n" + _ENTRY % (b"/var/run/netns/blue", 1, b""),
     _ENTRY % (b"/proc/42/ns/net", 0, b""),
 ]
-
-MOUNTS: Final = [
-    ROOT + mount(b"/run/netns/blue"),
-    mount(rb"/a\040b\011c\012d\134040", 41, b"net:[7]") + mount(b"/run/x", root=b"mnt:[4026532001]"),
-    b"1 2 0:4 net:[5] /a rw - nsfs nsfs rw\n2 2 0:4 net:[6] /b rw shared:1 master:2 - nsfs nsfs rw\n",
-]
-MOUNT_WORDS: Final = [b" net:[", b"] ", b" - nsfs ", rb"\040", rb"\134", b"\n"]

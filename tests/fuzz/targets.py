@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 from unittest import mock
 
 from cni_collector.errors import LayoutError
-from cni_collector.events import CniCall, CniEnd, CniExec, CniStart, Event, Netns, Pod
+from cni_collector.events import CniCall, CniEnd, CniExec, CniStart, Event, Pod
 from cni_collector.identity import cni, cni_cache, cni_environment, mounts
-from cni_collector.identity.cgroups import identify
+from cni_collector.identity.cgroups import CgroupPaths
 from cni_collector.identity.namespaces import Namespaces
 from cni_collector.kernel.ring import Ring, membarrier
 from cni_collector.kernel.wire import CGROUP, CNI_END, CNI_ENTERED, CNI_EXEC, CNI_START, TYPES
@@ -22,7 +22,6 @@ from cni_collector.sources.lines import Lines
 from cni_collector.stream import snapshot
 from cni_collector.stream.decoder import Decoder, cgroup_path
 
-from ..unit.mountinfo import mount
 from ..unit.records import BOOT
 from . import mutators, seeds
 from .mutators import Mutator
@@ -140,8 +139,7 @@ def _decoder() -> Decoder:
     """A decoder whose clock stands where it always does here, and that knows a namespace by its name."""
     namespaces = Namespaces()
     namespaces.host_inum = seeds.HOST[1]
-    namespaces.born(Netns(*seeds.BLUE), 0)
-    namespaces.set_name(Netns(*seeds.BLUE), seeds.BLUE_PATH)
+    namespaces.name({seeds.BLUE[0]: [seeds.BLUE_PATH]})
     decoder = Decoder(namespaces, cni.CniCalls(namespaces))
     decoder._offset = BOOT
     return decoder
@@ -189,7 +187,7 @@ def cgroups(raw: bytes) -> None:
     path = cgroup_path(raw[0] if raw else 0, raw[1:])
     assert path.startswith("/")
     for text in (path, cni_environment.text(raw)):
-        container, pod = identify(text)
+        container, pod = CgroupPaths().identify(text)
         are_ids(container, pod)
         assert (container or "") in text
         assert pod is None or re.search(rf"pod{pod}(\.slice|:|/|\Z)", text.replace("_", "-")), text
@@ -223,22 +221,6 @@ def _cached(files: list[bytes]) -> dict[str, Pod]:
         return cni_cache.cached_pods()
 
 
-def mountinfo(raw: bytes) -> None:
-    """Lines of mountinfo; and the same bytes as paths, which are read as they are."""
-    for one in mounts.parse(raw):
-        assert re.fullmatch(r"[0-9]+ [0-9]+ .+", f"{one.ident} {one.inum} {one.path}", re.S), one
-    paths = [path for path in raw.split(b"\n") if path]
-    written = b"".join(mount(_escaped(path), ident) for ident, path in enumerate(paths))
-    assert mounts.parse(written) == {
-        mounts.Mount(str(ident), seeds.BLUE[1], cni_environment.text(path)) for ident, path in enumerate(paths)
-    }
-
-
-def _escaped(path: bytes) -> bytes:
-    """A path as the kernel writes it (fs/seq_file.c, mangle_path)."""
-    return re.sub(rb"[ \t\n\\]", lambda match: b"\\%03o" % match[0][0], path)
-
-
 TARGETS: Final = {
     "records": Target(records, seeds.RECORDS, [*seeds.NAMES, b"/proc/1/ns/net"], 8192, mutators.slots),
     "tasks": Target(tasks, seeds.SNAPSHOTS),
@@ -247,5 +229,4 @@ TARGETS: Final = {
     "cgroups": Target(cgroups, seeds.CGROUPS, seeds.FORMS),
     "replay": Target(replay, seeds.LINES, seeds.JSON, mutate=mutators.json_lines),
     "cache": Target(cache, seeds.ENTRIES, seeds.JSON, mutate=mutators.json_lines),
-    "mountinfo": Target(mountinfo, seeds.MOUNTS, seeds.MOUNT_WORDS),
 }

@@ -17,10 +17,10 @@ from cni_collector import Collector, NetnsCreate
 
 from ..support.actors import CLONE_NEWNET, Puppet, a_netns, act, cookie, unmount, unshare
 from ..support.listing import listed_by_cookie
-from ..support.watch import TIER, Scene, Watch
+from ..support.watch import TIER, Scene, Watch, watching
 
 CONTAINER = "0123456789abcdef" * 4
-POD = str(uuid.UUID(int=7))
+POD = str(uuid.UUID(int=os.getpid()))
 
 
 def _mounted(kind: str, controller: str = "") -> Path | None:
@@ -46,18 +46,20 @@ def unified(tmp_path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _cgroup(hierarchy: Path, path: str) -> Iterator[Path]:
-    """A cgroup, and those above it, for as long as it is needed."""
+    """A cgroup, and those above it, for as long as it is needed. Those of pods may be in use by others, too."""
     made = []
     place = hierarchy
     for name in path.strip("/").split("/"):
         place /= name
-        place.mkdir()
-        made.append(place)
+        if not place.exists():
+            place.mkdir()
+            made.append(place)
     try:
         yield place
     finally:
         for one in reversed(made):
-            one.rmdir()
+            with contextlib.suppress(OSError):
+                one.rmdir()
 
 
 def _a_life_in(*cgroups: Path) -> int:
@@ -82,7 +84,7 @@ def _told(scene: Scene, watch: Watch, a: int) -> set[tuple[str | None, str | Non
 def test_a_pods_container_on_v2(scene: Scene, watch: Watch, unified: Path, below: str) -> None:
     """Also where the task is levels below the cgroup that the runtime made."""
     path = (
-        f"/cni-test-{os.getpid()}.slice/kubepods-burstable-pod{POD.replace('-', '_')}.slice"
+        f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{POD.replace('-', '_')}.slice"
         f"/cri-containerd-{CONTAINER}.scope{below}"
     )
     with _cgroup(unified, path) as cgroup:
@@ -105,12 +107,12 @@ def test_v1_where_v2_says_nothing(scene: Scene, watch: Watch, unified: Path) -> 
         pytest.skip("this machine has no cgroup v1")
     name = f"cni-test-{os.getpid()}"
     with (
-        _cgroup(pids, f"{name}/kubepods/pod{POD}/{CONTAINER}") as deep,
+        _cgroup(pids, f"kubepods/pod{POD}/{CONTAINER}") as deep,
         _cgroup(freezer, name) as shallow,
         _cgroup(unified, name) as other,
     ):
         a = _a_life_in(shallow, deep)
-        assert _told(scene, watch, a) == {(f"/{name}/kubepods/pod{POD}/{CONTAINER}", CONTAINER, POD)}
+        assert _told(scene, watch, a) == {(f"/kubepods/pod{POD}/{CONTAINER}", CONTAINER, POD)}
         b = _a_life_in(shallow, deep, other)
         assert _told(scene, watch, b) == {(f"/{name}", None, None)}
 
@@ -144,9 +146,22 @@ def test_a_path_is_sent_again_when_it_found_no_room(unified: Path) -> None:
 
 @pytest.mark.any_tier
 def test_list_names_container_and_pod(unified: Path) -> None:
-    path = f"/cni-test-{os.getpid()}/kubepods/pod{POD}/{CONTAINER}"
+    path = f"/kubepods/pod{POD}/{CONTAINER}"
     with _cgroup(unified, path) as cgroup, a_netns() as (holder, a):
         (cgroup / "cgroup.procs").write_text(str(holder.pid), encoding="ascii")
         listed = listed_by_cookie()[a]
         assert (listed["cgroup"], listed["container_id"], listed["pod_uid"]) == (path, CONTAINER, POD)
         holder.end()
+
+
+def test_names_in_a_tree_that_was_given_away_are_nobodys_pod(scene: Scene, watch: Watch, unified: Path) -> None:
+    """Whoever may make cgroups there may give them the names of another's pod; unless the kubelet is told to."""
+    path = f"/cni-test-{os.getpid()}.slice/kubepods/pod{POD}/{CONTAINER}"
+    with _cgroup(unified, path) as cgroup:
+        a = _a_life_in(cgroup)
+        assert _told(scene, watch, a) == {(path, CONTAINER, None)}
+        with watching("--kubelet-root", f"/cni-test-{os.getpid()}.slice") as other:
+            b = _a_life_in(cgroup)
+            other.destroyed(b)
+            told = {(e.cgroup, e.container_id, e.pod_uid) for e in other.events if e.netns and e.netns.cookie == b}
+            assert told == {(path, CONTAINER, POD), (None, None, None)}

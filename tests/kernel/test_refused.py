@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 
@@ -51,6 +52,7 @@ def test_an_ordinary_user_may_not_enter(scene: Scene, get_fd: Callable[[int], in
         told = scene.events({}, {"main": pid})
         assert scene.story({"A": a}, {"main": pid})[2:] == ["enter_failed A setns main prev=host EPERM"]
         assert told[0].userns == userns
+        assert told[0].task_userns == userns  # type: ignore[attr-defined]
         assert told[0].uid == NOBODY
 
 
@@ -132,6 +134,24 @@ def test_an_ordinary_user_may_not_create(scene: Scene) -> None:
         "create_failed clone main prev=host EPERM",
         "create_failed clone main prev=host EPERM",
     ]
+
+
+def test_a_task_in_a_user_namespace_of_its_own(scene: Scene) -> None:
+    """It may do all there and nothing here: so both user namespaces are told, the task's and the owner's."""
+    with a_netns() as (holder, a):
+
+        def play() -> int:
+            fd = _an_fd(holder.pid)
+            unshare(CLONE_NEWUSER)
+            assert refused(lambda: setns(fd, CLONE_NEWNET)) == errno.EPERM
+            assert refused(lambda: setns(-1, CLONE_NEWNET)) == errno.EBADF
+            return os.stat("/proc/self/ns/user").st_ino
+
+        pid, own = act(play)
+        refusal, bad = scene.events({}, {"main": pid})
+        told = [(event.userns, event.task_userns) for event in (refusal, bad)]  # type: ignore[attr-defined]
+        assert told == [(os.stat("/proc/self/ns/user").st_ino, own), (None, None)]
+        assert a
 
 
 def test_flags_that_make_no_sense(scene: Scene) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -111,6 +112,42 @@ def test_what_goes_on_inside_while_starting_finds_nothing_twice() -> None:
                 watch.stop()
                 assert [e.type for e in watch.events if e.netns and e.netns.cookie == a] == ["netns_found"]
         inside.end()
+
+
+FOREIGN = ("unshare", "--pid", "--fork", "--mount-proc")
+
+
+@pytest.mark.any_tier
+def test_members_are_counted_only_where_all_tasks_are_seen() -> None:
+    """The kernel lists the tasks of the pid namespace of whoever asks."""
+    with a_netns() as (_, a):
+        assert (listed_by_cookie()[a]["members"], "members" in listed_by_cookie(*FOREIGN)[a]) == (1, False)
+
+
+def test_members_of_what_is_found_from_a_pid_namespace_of_its_own() -> None:
+    with a_netns() as (_, a), watching(before=FOREIGN) as watch:
+        found = watch.wait(lambda e: isinstance(e, NetnsFound) and e.netns.cookie == a)
+        assert isinstance(found, NetnsFound)
+        assert (found.members, found.pid) == (None, None)
+
+
+@pytest.mark.any_tier
+def test_list_names_the_thread_where_its_process_is_elsewhere() -> None:
+    def play(self: Puppet) -> None:
+        def move() -> None:
+            unshare(CLONE_NEWNET)
+            self.say([cookie(), threading.get_native_id()])
+            self.hear()
+
+        thread = threading.Thread(target=move)
+        thread.start()
+        thread.join()
+
+    with Puppet(play) as process:
+        a, tid = process.hear()
+        listed = listed_by_cookie()[a]
+        assert (listed["pid"], listed["tid"], listed["members"]) == (process.pid, tid, 1)
+        process.end()
 
 
 def test_what_goes_on_while_stopping_is_neither_found_nor_lost() -> None:

@@ -6,6 +6,7 @@ The truth comes from who drives containerd, and from the plugins' own log.
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import signal
 import threading
@@ -20,7 +21,8 @@ import pytest
 from cni_collector import CniEnd, CniStart, Event, NetnsCreate, NetnsDestroy, NetnsEnter, NetnsFound
 from cni_collector import Pod as TheirPod
 
-from ..support.containerd import Containerd, Pod
+from ..support.actors import a_netns, bind_mount, unmount
+from ..support.containerd import NETNS, Containerd, Pod
 from ..support.listing import listed
 from ..support.plugins import Call
 from ..support.watch import Watch, watching
@@ -280,6 +282,47 @@ def test_a_collector_that_starts_after_the_pods(containerd: Containerd) -> None:
         about = [e for e in watch.events if e.netns and e.netns.cookie in cookies]
         assert all(e.netns and e.pod == _told(cookies[e.netns.cookie]) for e in about)
         _compare(watch.events, [call for call in containerd.plugins.log.calls() if call.command == "DEL"])
+
+
+def test_a_node_in_a_container(watch: Watch) -> None:
+    """As in kind: its own mounts, pids, network and cgroups. Meanwhile the same paths lead elsewhere on the machine."""
+    with Containerd(node=True) as node, contextlib.ExitStack() as decoys:
+        pods = [_pod(node, f"web-{number}") for number in range(3)]
+        containers = [node.create_container(pod, "main", ["sleep", "1000"]) for pod in pods]
+        NETNS.mkdir(exist_ok=True)
+        for pod in pods:
+            place = Path(node.netns_path(pod).replace("/var/run", "/run"))
+            assert place.parent == NETNS
+            assert not place.exists()
+            holder, _ = decoys.enter_context(a_netns())
+            place.touch()
+            decoys.callback(place.unlink)
+            bind_mount(f"/proc/{holder.pid}/ns/net", str(place))
+            decoys.callback(unmount, str(place))
+        watch.settle()
+        for pod in pods:
+            node.stop_pod(pod)
+            node.remove_pod(pod)
+        watch.settle()
+        log = node.plugins.log.calls()
+        for pod, container in zip(pods, containers, strict=True):
+            told = [e for e in _plugins_only(node, watch.events) if isinstance(e, CniStart | CniEnd)]
+            told = [e for e in told if e.cni_container_id == pod.id]
+            for kind in (CniStart, CniEnd):
+                ours = [
+                    (e.command, e.plugin, e.netns_path or "", e.netns.inum if e.netns else 0)
+                    for e in told
+                    if isinstance(e, kind)
+                ]
+                theirs = [(c.command, c.path, c.netns_path, c.netns) for c in log if c.container == pod.id]
+                assert sorted(ours) == sorted(theirs)
+            assert {e.pod for e in told} == {_told(pod)}
+            cookie = _cookie(watch.events, pod)
+            watch.destroyed(cookie)
+            about = _attributed(watch.events, cookie, pod)
+            assert {e.name for e in about} == {None}
+            inside = {e.container_id: e.pod_uid for e in about if isinstance(e, NetnsEnter) and e.pod_uid}
+            assert inside == dict.fromkeys([pod.id, container], pod.uid)
 
 
 @pytest.mark.timeout(600)  # it is work for both CPUs

@@ -85,6 +85,11 @@ def bind_mount(source: str, target: str) -> None:
     _call(_libc.mount(os.fsencode(source), os.fsencode(target), b"none", ctypes.c_ulong(0x1000), None))
 
 
+def bind_all(source: str, target: str) -> None:
+    """With all that is mounted below."""
+    _call(_libc.mount(os.fsencode(source), os.fsencode(target), b"none", ctypes.c_ulong(0x5000), None))
+
+
 def unmount(target: str) -> None:
     _call(_libc.umount2(os.fsencode(target), 0))
 
@@ -100,6 +105,20 @@ def become_root_of_a_user_namespace() -> None:
     unshare(CLONE_NEWUSER)
     with open("/proc/self/uid_map", "wb", buffering=0) as uid_map:
         uid_map.write(b"0 %d 1" % uid)
+
+
+def mount_tmpfs(target: str) -> None:
+    _call(_libc.mount(b"none", os.fsencode(target), b"tmpfs", 0, None))
+
+
+def mount_proc(target: str) -> None:
+    _call(_libc.mount(b"none", os.fsencode(target), b"proc", 0, None))
+
+
+def private_mounts() -> None:
+    """The calling process gets mounts of its own: what it mounts from now on is for nobody else."""
+    unshare(CLONE_NEWNS)
+    _call(_libc.mount(None, b"/", None, ctypes.c_ulong(0x44000), None))  # MS_REC | MS_PRIVATE
 
 
 def cookie() -> int:

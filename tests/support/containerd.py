@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -78,6 +79,41 @@ SystemdCgroup = false
 """
 
 
+_NODE: Final = """\
+set -e
+node=docker/$1
+shift
+for tree in $TREES; do
+    place=${tree%%:*}
+    mkdir -p "$place/$node"
+    if [ "$tree" = "$place:cpuset" ]; then  # they are empty at first
+        for file in cpuset.cpus cpuset.mems; do
+            cat "$place/$file" > "$place/docker/$file"
+            cat "$place/$file" > "$place/$node/$file"
+        done
+    fi
+    echo $$ > "$place/$node/cgroup.procs"
+done
+exec unshare --mount --net --pid --cgroup --fork --kill-child --mount-proc sh -ec '
+    mount -t tmpfs none /run
+    mkdir /run/netns
+    ip link set lo up
+    for tree in $TREES; do
+        place=${tree%%:*}
+        umount "$place"
+        if [ "$tree" = "$place:" ]; then
+            mount -t cgroup2 none "$place"
+            mkdir "$place/init"  # where there are processes, there are no controllers for what is below
+            echo 0 > "$place/init/cgroup.procs"
+        else
+            mount -t cgroup -o "${tree#*:}" none "$place"
+        fi
+    done
+    exec "$@"' sh "$@"
+"""
+"""Makes a node of a command, as kind's container is: with its own mounts, /run, network, pids, and tree of cgroups."""
+
+
 class Pod(NamedTuple):
     """A pod whose sandbox runs, or has run."""
 
@@ -97,14 +133,16 @@ class Containerd:
     Args:
         addresses: how many pods can have an address at once; many if None.
         subnet: the third number of the pods' network, 10.88.n.0/24.
+        node: it runs in a container of its own, as in a node of kind. `pid` is not the daemon's then.
     """
 
-    def __init__(self, *, addresses: int | None = None, subnet: int = 88) -> None:
+    def __init__(self, *, addresses: int | None = None, subnet: int = 88, node: bool = False) -> None:
         self.home: Final = Path(tempfile.mkdtemp(prefix="containerd-"))
         self.socket: Final = self.home / "socket"
         self.logs: Final = self.home / "logs"
         """Where what containers write is, if they were told a file."""
         self._mark: Final = f"TEST_CONTAINERD={self.home}"
+        self._node: Final = secrets.token_hex(32) if node else None
         self._uids: set[str] = set()
         self._strays: set[Path] = set()
         self._names_before: Final = _names()
@@ -275,13 +313,14 @@ class Containerd:
 
     def _start(self) -> None:
         name, _, value = self._mark.partition("=")
+        before = ["sh", "-c", _NODE, "sh", self._node] if self._node else []
         with open(self.home / "containerd.log", "ab") as log:
             self._daemon = subprocess.Popen(
-                ["containerd", "--config", self.home / "config.toml"],
+                [*before, "containerd", "--config", self.home / "config.toml"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, name: value},
+                env={**os.environ, name: value, "TREES": " ".join(leftovers.trees_in_use())},
             )
         self._channel = grpc.insecure_channel(f"unix://{self.socket}", _SOON)
         deadline = time.monotonic() + PATIENCE
@@ -335,7 +374,9 @@ class Containerd:
             time.sleep(0.02)
 
     def _groups(self) -> list[Path]:
-        """The pods' cgroups, in every tree."""
+        """The pods' cgroups, or the node's, in every tree."""
+        if self._node:
+            return [root / "docker" / self._node for root in leftovers.hierarchies()]
         burstable = [root / "kubepods/burstable" for root in leftovers.hierarchies()]
         return [group / f"pod{uid}" for uid in self._uids for group in burstable]
 
@@ -400,4 +441,4 @@ def _names() -> set[Path]:
 
 def _outer_groups() -> list[Path]:
     """The cgroups around those of pods, the inner first."""
-    return [root / group for root in leftovers.hierarchies() for group in ("kubepods/burstable", "kubepods")]
+    return [root / group for root in leftovers.hierarchies() for group in ("kubepods/burstable", "kubepods", "docker")]

@@ -17,6 +17,7 @@ PATIENCE: Final = 30.0
 """Seconds after which something that should go is taken not to."""
 
 _MNT_DETACH: Final = 2
+_USUAL_OPTIONS: Final = {"rw", "nosuid", "nodev", "noexec", "relatime", "xattr", "clone_children"}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -89,6 +90,20 @@ def hierarchies() -> list[Path]:
     """Where the trees of cgroups are mounted: one, or with version 1 one a controller."""
     fields = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
     return [Path(where) for _, where, kind, *_ in fields if kind in ("cgroup", "cgroup2")]
+
+
+def trees_in_use() -> list[str]:
+    """The trees that runtimes put containers into: version 1's where there are any, or else that of version 2.
+
+    Each is written as `/sys/fs/cgroup/pids:pids`, with the options of mount(8) that name it; version 2 needs none.
+    """
+    found: dict[str, list[str]] = {"cgroup": [], "cgroup2": []}
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, where, kind, options, *_ = line.split()
+        if kind in found:
+            named = [one for one in options.split(",") if one not in _USUAL_OPTIONS and kind == "cgroup"]
+            found[kind].append(f"{where}:{','.join(named)}")
+    return found["cgroup"] or found["cgroup2"]
 
 
 def remove_groups(groups: Iterable[Path]) -> None:

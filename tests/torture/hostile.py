@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from cni_collector import CniEnd, CniStart, Event, Pod
-from cni_collector.identity.cgroups import identify
+from cni_collector.identity.cgroups import CgroupPaths
 
 from ..support.actors import (
     CLONE_NEWNET,
@@ -405,7 +405,7 @@ def _odd_groups(outcome: Outcome, group: Path) -> Attempt:
             "/".join(["", group.name, *(name.decode("utf-8", "backslashreplace") for name in NAMES[: number + 1])])
             for number in range(len(NAMES))
         ]
-        outcome.same("odd names of cgroups", told, [(path, *identify(path)) for path in paths])
+        outcome.same("odd names of cgroups", told, [(path, *CgroupPaths().identify(path)) for path in paths])
 
     return Attempt(Counts(netns_enter_failed=len(NAMES)), {pid}, check)
 

@@ -108,9 +108,9 @@ class Btf:
         return {text(self._strings, member): value for member, value in members}
 
     def fields(self, name: str) -> dict[str, Field]:
-        """The members of a struct, in its order."""
+        """The members of a struct, in its order. A union without a name is called by its members."""
         members = struct.iter_unpack("<III", self._find(name, STRUCT).members)
-        return {text(self._strings, member): Field(bits // 8, self._size(kind)) for member, kind, bits in members}
+        return {self._name(member, kind): Field(bits // 8, self._size(kind)) for member, kind, bits in members}
 
     def size(self, name: str) -> int:
         """The size of a struct."""
@@ -128,6 +128,13 @@ class Btf:
             if (one.name, one.kind) == (name, kind):
                 return one
         raise LookupError(f"the object's BTF does not describe {name}: nothing that it keeps refers to it")
+
+    def _name(self, name: int, number: int) -> str:
+        if text(self._strings, name):
+            return text(self._strings, name)
+        return "/".join(
+            text(self._strings, one) for one, _, _ in struct.iter_unpack("<III", self._types[number].members)
+        )
 
     def _plain(self, number: int) -> Type:
         """A type without its other names and qualifiers."""

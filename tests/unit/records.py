@@ -16,12 +16,12 @@ TASK = "IIIIQI16s"
 TASK_FIELDS = "pid tid ppid uid cgroup hierarchy comm"
 NETNS = struct.Struct(f"=BBHIQQQII{TASK}IQQ")
 NETNS_FIELDS = (
-    f"type cause error userns time cookie other_cookie inum other_inum {TASK_FIELDS} detail lifetime teardown"
+    f"type cause error userns time cookie other_cookie inum other_inum {TASK_FIELDS} entered_tid lifetime teardown"
 )
-CNI_START = struct.Struct(f"=BBHIQQQ{TASK}IQIIHH256s")
+CNI_START = struct.Struct(f"=BBHIQQQQ{TASK}IQHHI256s")
 CNI_START_FIELDS = (
-    f"type cut length own_inum time started own_cookie {TASK_FIELDS} outer outer_started mnt_ns pid_ns trusted "
-    "args_length args"
+    f"type cut length own_inum time started own_cookie path_cookie {TASK_FIELDS} outer outer_started trusted "
+    "args_length path_inum args"
 )
 CNI_END = struct.Struct(f"=BBHI{TASK}BBHQQQQ")
 CNI_END_FIELDS = (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_collector.identity.cgroups import identify
+from cni_collector.identity.cgroups import CgroupPaths
 
 ID = "1f" * 32
 OUTER = "2e" * 32
@@ -19,6 +20,8 @@ STATIC = "6d" * 16
 BURSTABLE = f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{POD_}.slice"
 GUARANTEED = f"/kubepods.slice/kubepods-pod{POD_}.slice"
 CGROUPFS = f"/kubepods/burstable/pod{POD}"
+VICTIM = "99999999-4e5f-6071-8293-a4b5c6d7e8f9"
+VICTIM_SLICE = f"kubepods-burstable-pod{VICTIM.replace('-', '_')}.slice"
 BEST_EFFORT = "kubelet-kubepods-besteffort"
 KIND = f"kubelet.slice/kubelet-kubepods.slice/{BEST_EFFORT}.slice/{BEST_EFFORT}-pod{POD_}.slice"
 PODMAN_POD = f"/machine.slice/machine-libpod_pod_{OUTER}.slice"
@@ -66,7 +69,31 @@ PATHS: dict[str, tuple[str | None, str | None]] = {
     f"/docker/{OUTER}/kubelet{CGROUPFS}/{ID}": (ID, POD),
     f"/docker/{OUTER}/kubelet.slice/kubelet.service": (OUTER, None),
     f"/docker/{OUTER}/{KIND}": (None, POD),
-    f"{BURSTABLE}/cri-containerd-{OUTER}.scope/docker/{ID}": (ID, POD),
+    # what runs in a pod's container is the pod's, and that container's, whatever it makes of its part of the tree
+    f"{BURSTABLE}/cri-containerd-{OUTER}.scope/docker/{ID}": (OUTER, POD),
+    f"{CGROUPFS}/{OUTER}/kubepods/pod{VICTIM}/{ID}": (OUTER, POD),
+    f"{BURSTABLE}/{VICTIM_SLICE}/cri-containerd-{ID}.scope": (ID, POD),
+    f"/docker/{OUTER}/{KIND}/cri-containerd-{ID}.scope/kubepods/pod{VICTIM}/{OUTER}": (ID, POD),
+    # nobody's pod: where no kubelet puts one
+    f"{ROOTLESS}/kubepods.slice/{VICTIM_SLICE}/cri-containerd-{ID}.scope": (ID, None),
+    f"{ROOTLESS}/kubepods/pod{VICTIM}/{ID}": (ID, None),
+    f"{ROOTLESS}/user.slice/docker-{OUTER}.scope/{KIND}/cri-containerd-{ID}.scope": (ID, None),
+    f"/system.slice/evil.service/kubepods/pod{VICTIM}/{ID}": (ID, None),
+    f"/system.slice/evil.service/{VICTIM_SLICE}:cri-containerd:{ID}": (ID, None),
+    f"/system.slice/containerd.service/x/{VICTIM_SLICE}:cri-containerd:{ID}": (ID, None),
+    f"/system.slice/containerd.service/{VICTIM_SLICE}/{ID}": (ID, None),
+    f"/demo/kubepods/pod{VICTIM}/{ID}": (ID, None),
+    f"/kubepods/x/pod{VICTIM}/{ID}": (ID, None),
+    f"/kubepods/burstable/x-pod{VICTIM}": (None, None),
+    f"/kubepods.slice/x{VICTIM_SLICE}/{ID}": (ID, None),
+    f"/docker/{OUTER}/docker/{ID}/kubepods/pod{VICTIM}": (ID, None),
+    f"/docker/x/{OUTER}/kubepods/pod{VICTIM}": (OUTER, None),
+    f"/system.slice/system-x.slice/docker-{OUTER}.scope/kubepods/pod{VICTIM}": (OUTER, None),
+    f"/lxc.payload.web/kubepods/pod{VICTIM}/{ID}": (ID, None),
+    # nothing is certain in what was cut
+    f"/...{BURSTABLE}/cri-containerd-{ID}.scope": (None, None),
+    f"/.../docker/{ID}": (None, None),
+    "/...": (None, None),
     # levels below the container's
     f"{BURSTABLE}/crio-{ID}.scope/container": (ID, POD),
     f"{BURSTABLE}/crio-{ID}.scope/container/exec": (ID, POD),
@@ -106,11 +133,33 @@ LIKELY = st.sampled_from(
 
 @pytest.mark.parametrize("path", PATHS)
 def test_identities(path: str) -> None:
-    assert identify(path) == PATHS[path]
+    assert CgroupPaths().identify(path) == PATHS[path]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/system.slice/k3s.service/kubepods-burstable-pod{POD_}.slice:cri-containerd:{ID}",
+        f"/system.slice/k3s.service/kubepods/burstable/pod{POD}/{ID}",
+        f"/foo.slice/foo-kubepods.slice/foo-kubepods-pod{POD_}.slice/cri-containerd-{ID}.scope",
+        f"{BURSTABLE}/cri-containerd-{ID}.scope",
+        f"/docker/{OUTER}/{KIND}/cri-containerd-{ID}.scope",
+    ],
+)
+def test_a_kubelet_may_be_told_to_put_pods_elsewhere(path: str) -> None:
+    paths = CgroupPaths(["/system.slice/k3s.service", "/foo.slice/"])
+    assert paths.identify(path) == (ID, POD)
+    assert paths.identify(f"/user.slice{path}") == (ID, None)
+
+
+@pytest.mark.parametrize("roots", ["/foo.slice", ["foo.slice"], [""], ["/"], ["/a//b"], [5]])
+def test_a_root_that_makes_no_sense(roots: Any) -> None:
+    with pytest.raises(ValueError, match=r"^kubelet_roots must be absolute paths of cgroups, not "):
+        CgroupPaths(roots)
 
 
 @given(st.one_of(TEXT, st.lists(st.one_of(LIKELY, TEXT)).map("".join)))
 def test_any_text_gives_ids_of_the_documented_shape_or_none(path: str) -> None:
-    container, pod = identify(path)
+    container, pod = CgroupPaths().identify(path)
     assert container is None or re.fullmatch("[0-9a-f]{64}", container)
     assert pod is None or re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}", pod)

@@ -145,6 +145,9 @@ def test_version(run: Run) -> None:
         "watch --netns 0",
         "watch --tier best",
         "watch --count 0",
+        "watch --kubelet-root foo.slice",
+        "watch --kubelet-root /foo.slice --kubelet-root /",
+        "list --kubelet-root foo.slice",
         "watch --duration 0",
         "watch --coalesce 1001",
         "watch --cni --failed",
@@ -278,6 +281,13 @@ def test_the_kernel_is_asked_only_for_the_types_that_are_wanted(
 ) -> None:
     run("watch", *arguments.split())
     assert reported.arguments[0] == kinds
+
+
+def test_where_kubelets_put_pods_reaches_the_session(run: Run, reported: FakeSession) -> None:
+    run("watch", "--kubelet-root", "/a.slice", "--kubelet-root", "/b/c")
+    paths = reported.arguments[4]
+    told = [paths.identify(f"{root}/kubepods/pod{'6d' * 16}")[1] for root in ("", "/a.slice", "/b/c", "/d")]
+    assert told == ["6d" * 16, "6d" * 16, "6d" * 16, None]
 
 
 @pytest.mark.parametrize(
@@ -450,7 +460,9 @@ def test_nothing_that_a_terminal_would_obey_reaches_the_table(
     reported.script[0] = [event]
     call = RunningCniCall(1, 2, HOSTILE, 3, HOSTILE, pod, HOSTILE, HOSTILE, HOSTILE, HOSTILE)
     monkeypatch.setattr(list_, "running_cni_calls", lambda: [call])
-    monkeypatch.setattr(list_, "existing", lambda: [ExistingNetns(A, 1, 1, member, (HOSTILE,), pod, "cni_cache")])
+    monkeypatch.setattr(
+        list_, "existing", lambda _roots: [ExistingNetns(A, 1, 1, member, (HOSTILE,), pod, "cni_cache")]
+    )
     for result, lines in ((run("watch", "-o", "table"), 4), (run("list"), 2), (run("list", "--cni"), 2)):
         assert result.exit_code == 0
         assert len(result.stdout.split("\n")) == lines + 1
@@ -578,7 +590,7 @@ def test_list_as_json_has_the_fields_of_events(run: Run, monkeypatch: pytest.Mon
         ExistingNetns(A, 7, 2, member, ("/run/netns/a",), None, None),
         ExistingNetns(B, 7, 0, None, (), None, None),
     ]
-    monkeypatch.setattr(list_, "existing", lambda: found)
+    monkeypatch.setattr(list_, "existing", lambda _roots: found)
     result = run("list", "-o", "json")
     assert [json.loads(line) for line in result.stdout.splitlines()] == [
         {"cookie": 4097, "inum": 4026532001, "userns": 7, "members": 2, "names": ["/run/netns/a"]}
@@ -587,8 +599,23 @@ def test_list_as_json_has_the_fields_of_events(run: Run, monkeypatch: pytest.Mon
     ]
 
 
+def test_list_says_which_thread_it_is_where_the_process_is_elsewhere(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    member = Task(10, 11, 1, 0, "sh")
+    monkeypatch.setattr(list_, "existing", lambda _roots: [ExistingNetns(A, 7, 1, member, (), None, None)])
+    listed = json.loads(run("list", "-o", "json").stdout)
+    assert (listed["pid"], listed["tid"], listed["members"]) == (10, 11, 1)
+
+
+def test_list_does_not_count_tasks_that_it_cannot_see(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_, "existing", lambda _roots: [ExistingNetns(A, 7, None, None, (), None, None)])
+    assert run("list").stdout.splitlines()[1].split()[2] == "-"
+    assert "members" not in json.loads(run("list", "-o", "json").stdout)
+
+
 def test_list_shows_a_namespace_that_nobody_is_in(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(list_, "existing", lambda: [ExistingNetns(B, 7, 0, None, ("/run/netns/a", "/b"), None, None)])
+    monkeypatch.setattr(
+        list_, "existing", lambda _roots: [ExistingNetns(B, 7, 0, None, ("/run/netns/a", "/b"), None, None)]
+    )
     heading, line = run("list").stdout.splitlines()
     assert heading.split() == ["COOKIE", "INUM", "TASKS", "PID", "COMM", "CONTAINER", "POD", "NAMES"]
     assert line.split() == ["4098", "4026532002", "0", "-", "-", "-", "-", "/run/netns/a", "/b"]
@@ -620,7 +647,7 @@ def test_list_says_which_pod_and_how_that_is_known(
     as_json: dict[str, str] | None,
 ) -> None:
     member = Task(10, 10, 1, 0, "sh", pod_uid=uid)
-    monkeypatch.setattr(list_, "existing", lambda: [ExistingNetns(A, 7, 1, member, ("/a",), pod, pod_from)])
+    monkeypatch.setattr(list_, "existing", lambda _roots: [ExistingNetns(A, 7, 1, member, ("/a",), pod, pod_from)])
     heading, line = run("list").stdout.splitlines()
     column = heading.index("POD")
     assert line[column : heading.index("NAMES")].rstrip() == told
@@ -687,7 +714,7 @@ def test_list_of_calls_as_json(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_listing_calls_needs_nothing_of_the_kernel(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(list_, "existing", lambda: pytest.fail("namespaces were looked for"))
+    monkeypatch.setattr(list_, "existing", lambda _roots: pytest.fail("namespaces were looked for"))
     assert run("list", "--cni").exit_code == 0
 
 

@@ -54,8 +54,10 @@ def text(path: str, *variables: str) -> bytes:
 def executed(
     task: Task, own: Netns | None, when: int, started: int, raw: bytes, cut: bool = False, **more: Any
 ) -> Executed:
-    """A program with these variables is executed at noon, at `when` by the records' clock."""
-    return Executed("12:00", when, task, started, raw, cut, own=own, **more)
+    """A program with these variables is executed at noon, at `when` by the records' clock; its path led to `BLUE`."""
+    return Executed(
+        "12:00", when, task, started, raw, cut, own=own, **({"led": BLUE if b"CNI_NETNS=" in raw else None} | more)
+    )
 
 
 def ended(task: Task, started: int, duration: int, status: int = 0, unreadable: bool = False, **more: Any) -> Ended:
@@ -271,8 +273,7 @@ def namespaces() -> Namespaces:
     """One namespace lives besides the host's, and is known by its name."""
     known = Namespaces()
     known.host_inum = HOST.inum
-    known.born(BLUE, 10)
-    known.set_name(BLUE, "/run/netns/blue")
+    known.name({BLUE.cookie: ["/run/netns/blue"]})
     return known
 
 
@@ -616,7 +617,6 @@ def pod(namespaces: Namespaces, netns: Netns) -> Pod | None:
 @pytest.mark.parametrize("who", [1, 2, 3], ids=["the plugin", "a delegate", "a helper of the delegate"])
 def test_a_call_is_about_the_namespace_that_it_enters(calls: CniCalls, namespaces: Namespaces, who: int) -> None:
     """Whatever its path says; and the pod goes there from then on. Its own is none that it enters."""
-    namespaces.born(GREEN, 10)
     for pid, path, outer in ((1, "/opt/cni/bin/a", None), (2, "/opt/cni/bin/b", 1), (3, "/bin/sh", 2)):
         run(calls, pid, path, outer, own=RED)
     more = text("/opt/cni/bin/c", *VARIABLES, f"CNI_ARGS={ARGS}", PATH)
@@ -702,26 +702,18 @@ def test_a_finished_del_of_a_trusted_call_is_handed_on(
 # Bounds, and who was here before.
 
 
-def test_the_last_add_is_believed_and_one_without_a_pod_changes_nothing(
-    calls: CniCalls, namespaces: Namespaces
-) -> None:
-    for args in (ARGS, "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1", "", "K8S_POD_NAME=web-2"):
+def test_the_first_add_with_a_pod_is_believed(calls: CniCalls, namespaces: Namespaces) -> None:
+    for args in ("", "K8S_POD_NAME=web-2", "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1", ARGS, ""):
         raw = text("/x", "CNI_COMMAND=ADD", "CNI_NETNS=/run/netns/blue", f"CNI_ARGS={args}")
         calls.begin(executed(TASK, HOST, 20, STARTED, raw, False))
         calls.end(ended(LATER, STARTED, 123, 0, False))
     assert namespaces.remember(BLUE.cookie, BLUE.inum)[2] == Pod("shop", "web-1")
 
 
-def test_a_namespace_that_is_younger_than_the_call_is_not_what_it_is_about(
-    calls: CniCalls, namespaces: Namespaces
-) -> None:
-    namespaces.gone(BLUE)
-    young = Netns(4098, BLUE.inum)
-    namespaces.born(young, 30)
-    call = calls.begin(executed(TASK, HOST, 20, STARTED, TEXT, False))
+def test_a_path_that_led_to_nothing_certain(calls: CniCalls) -> None:
+    call = calls.begin(executed(TASK, HOST, 20, STARTED, TEXT, False, led=None))
     assert call is not None
-    assert (call.netns, call.name, call.netns_path) == (None, None, "/var/run/netns/blue")
-    assert namespaces.remember(young.cookie, young.inum) == (young, None, None)
+    assert (call.netns, call.name, call.netns_path, call.pod) == (None, None, "/var/run/netns/blue", WEB)
 
 
 def test_calls_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

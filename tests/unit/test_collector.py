@@ -116,6 +116,7 @@ REFUSED: dict[str, tuple[str, list[Any]]] = {
         ["best", "", 7, ["tracepoint"]],
     ),
     "node": ("node must be text, or None for the host name, not ", [7, b"n", ["n"]]),
+    "kubelet_roots": ("kubelet_roots must be absolute paths of cgroups, not ", ["/foo.slice", ["foo.slice"], [7]]),
     "name": ("name must be text, not ", [7, None, ["netns_create"]]),
 }
 
@@ -156,13 +157,16 @@ def test_types_are_classes_and_names(session: FakeSession, types: Any) -> None:
 
 
 def test_options_reach_the_session(session: FakeSession) -> None:
-    with Collector(types=["netns_create"], tier="tracepoint", ring_bytes=mmap.PAGESIZE, node="n"):
-        assert session.arguments == (frozenset({NetnsCreate}), "tracepoint", mmap.PAGESIZE, "n")
+    with Collector(
+        types=["netns_create"], tier="tracepoint", ring_bytes=mmap.PAGESIZE, node="n", kubelet_roots=["/foo.slice"]
+    ):
+        assert session.arguments[:4] == (frozenset({NetnsCreate}), "tracepoint", mmap.PAGESIZE, "n")
+        assert session.arguments[4].identify(f"/foo.slice/kubepods/pod{'6d' * 16}") == (None, "6d" * 16)
 
 
 def test_by_default_everything_is_reported(session: FakeSession) -> None:
     with Collector() as collector:
-        assert session.arguments == (ALL, None, RING_BYTES, None)
+        assert session.arguments[:4] == (ALL, None, RING_BYTES, None)
         assert collector.name == "cni"
 
 

@@ -107,13 +107,13 @@ GOLDEN: dict[str, tuple[bytes, Event, str]] = {
         f"{JSON_WHO},{JSON_USERNS},{JSON_WHERE}}}",
     ),
     "exit by moving": (
-        netns_record(type=3, cause=3, detail=11, **SUBJECT, **OTHER, **TASK),
+        netns_record(type=3, cause=3, entered_tid=11, **SUBJECT, **OTHER, **TASK),
         NetnsExit(TIME, A, next=HOST, cause="setns", userns=4026531837, **WHO, **WHERE),
         f'{{"type":"netns_exit","time":"{TIME}","netns":{JSON_A},"next":{JSON_HOST},"cause":"setns",'
         f"{JSON_WHO},{JSON_USERNS},{JSON_WHERE}}}",
     ),
     "exit by ending, entered under another tid": (
-        netns_record(type=3, cause=4, detail=12, **SUBJECT, **TASK),
+        netns_record(type=3, cause=4, entered_tid=12, **SUBJECT, **TASK),
         NetnsExit(TIME, A, cause="exit", userns=4026531837, entered_tid=12, **WHO, **WHERE),
         f'{{"type":"netns_exit","time":"{TIME}","netns":{JSON_A},"cause":"exit",'
         f'{JSON_WHO},{JSON_USERNS},{JSON_WHERE},"entered_tid":12}}',
@@ -136,10 +136,12 @@ GOLDEN: dict[str, tuple[bytes, Event, str]] = {
         f"{JSON_WHO},{JSON_WHERE}}}",
     ),
     "refused entry": (
-        netns_record(type=6, cause=3, error=1, **SUBJECT, **OTHER, **TASK),
-        NetnsEnterFailed(TIME, A, HOST, cause="setns", error="EPERM", userns=4026531837, **WHO, **WHERE),
+        netns_record(type=6, cause=3, error=1, lifetime=4026532500, **SUBJECT, **OTHER, **TASK),
+        NetnsEnterFailed(
+            TIME, A, HOST, cause="setns", error="EPERM", userns=4026531837, task_userns=4026532500, **WHO, **WHERE
+        ),
         f'{{"type":"netns_enter_failed","time":"{TIME}","netns":{JSON_A},"prev":{JSON_HOST},"cause":"setns",'
-        f'"error":"EPERM",{JSON_WHO},{JSON_USERNS},{JSON_WHERE}}}',
+        f'"error":"EPERM",{JSON_WHO},{JSON_USERNS},{JSON_WHERE},"task_userns":4026532500}}',
     ),
     "found, by a task whose cgroup is not known": (
         netns_record(type=7, **SUBJECT, **(TASK | {"hierarchy": 6})),
@@ -198,7 +200,7 @@ def possible(fields: dict[str, Any]) -> dict[str, Any]:
     always: dict[str, Any] = dict.fromkeys(ALWAYS[fields["type"]], 1)
     fixed = dict.fromkeys(("other_cookie", "other_inum", "cause", "error"), 0) if fields["type"] == 7 else {}
     if fields["type"] in (5, 6):
-        fixed["detail"] = fields["detail"] % len(wire.REFUSERS)
+        fixed["entered_tid"] = fields["entered_tid"] % len(wire.REFUSERS)
     return {name: fixed.get(name, value or always.get(name, value)) for name, value in fields.items()}
 
 
@@ -255,7 +257,8 @@ def test_whatever_a_record_says_is_in_the_event(fields: dict[str, Any]) -> None:
     if event.netns:
         assert event.userns == fields["userns"]
     if isinstance(event, NetnsCreateFailed | NetnsEnterFailed):
-        assert event.refused_by == wire.REFUSERS[fields["detail"]]
+        assert event.refused_by == wire.REFUSERS[fields["entered_tid"]]
+        assert (event.task_userns or 0) == fields["lifetime"]
 
 
 @pytest.mark.parametrize(
@@ -277,7 +280,7 @@ def test_errors_have_their_names_where_they_have_one(number: int, name: str) -> 
 @pytest.mark.parametrize("kind", [5, 6])
 def test_a_refuser_from_another_version_is_counted(kind: int) -> None:
     decode = decoder()
-    assert decode.decode(netns_record(type=kind, detail=2), 0, NETNS.size) is None
+    assert decode.decode(netns_record(type=kind, entered_tid=2), 0, NETNS.size) is None
     assert decode.undecodable == 1
 
 
@@ -480,14 +483,16 @@ def test_the_end_of_a_call_tells_what_its_beginning_told() -> None:
 
 
 @pytest.mark.parametrize("own", [1, 77])
-def test_a_call_is_about_the_namespace_at_its_path(own: int) -> None:
+def test_a_call_is_about_the_namespace_that_its_path_led_to(own: int) -> None:
     """From then on that namespace's events carry the pod, wherever the plugin is."""
     decode = decoder()
     decode._namespaces.host_inum = HOST.inum
     create, enter, destroy = (netns_record(type=kind, **SUBJECT, **TASK) for kind in (1, 2, 4))
     decode.decode(create, 0, len(create))
-    decode._namespaces.set_name(A, "/run/netns/blue")
-    raw = cni_start_record(*ENVIRONMENT, **TASK, own_cookie=own, own_inum=HOST.inum if own == 1 else own, started=5)
+    decode._namespaces.name({A.cookie: ["/run/netns/blue"]})
+    led = {"path_cookie": A.cookie, "path_inum": A.inum}
+    own_inum = HOST.inum if own == 1 else own
+    raw = cni_start_record(*ENVIRONMENT, **TASK, **led, own_cookie=own, own_inum=own_inum, started=5)
     call = decode.decode(raw, 0, len(raw))
     assert call == CniStart(TIME, A, **WHO, name="/run/netns/blue", pod=WEB, **CALL)
     for raw in (enter, destroy):
@@ -507,9 +512,9 @@ def test_names_and_pods_are_on_events_until_the_end() -> None:
         return event.name, event.pod
 
     assert told(1) == (None, None)
-    decode._namespaces.set_name(A, "/run/netns/blue")
+    decode._namespaces.name({A.cookie: ["/run/netns/blue"]})
     assert told(2) == ("/run/netns/blue", None)
-    decode._namespaces.set_pod(A, WEB)
+    decode._namespaces.find_pod(A, WEB)
     for kind in (2, 3, 6, 7):
         assert told(kind) == ("/run/netns/blue", WEB)
         assert told(kind, cookie=5, inum=5) == (None, None)
@@ -517,20 +522,6 @@ def test_names_and_pods_are_on_events_until_the_end() -> None:
     assert told(4) == ("/run/netns/blue", WEB), "the last event about it"
     assert told(2) == (None, None)
     assert told(1, cookie=A.cookie + 1) == (None, None), "another with the same inode number"
-
-
-def test_who_has_an_inode_number_follows_births_and_ends() -> None:
-    decode = decoder()
-    assert decode._namespaces.alive(A.inum, 100) is None
-    for raw, who in (
-        (netns_record(type=1, time=6, **SUBJECT), A),
-        (netns_record(type=4, time=7, **SUBJECT), None),
-        (netns_record(type=7, time=8, cookie=9, inum=A.inum), Netns(9, A.inum)),
-        (netns_record(type=2, time=9, **SUBJECT), Netns(9, A.inum)),
-    ):
-        decode.decode(raw, 0, len(raw))
-        assert decode._namespaces.alive(A.inum, 100) == who
-    assert decode._namespaces.alive(A.inum, 7) is None
 
 
 OUTER = {"outer": TASK["pid"], "outer_started": 5}

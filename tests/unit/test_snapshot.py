@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,6 @@ from cni_collector.identity import cni_cache
 from cni_collector.stream import snapshot
 from cni_collector.stream.snapshot import ExistingNetns, existing, take
 
-from .mountinfo import ROOT, mount
 from .records import cgroup_record, decoder, netns_record
 
 POD = Pod("shop", "web-0", "11111111-2222-3333-4444-555555555555")
@@ -61,11 +60,10 @@ Tracked = tuple[int, int, int]
 """Cookie, inode number, whether an event in the ring says that it exists."""
 
 
-def kernel(tracked: list[Tracked], *records: bytes, meanwhile: Callable[[], object] = lambda: None) -> Any:
-    """A loaded object: its programs find these records and namespaces, while something happens."""
+def kernel(tracked: list[Tracked], *records: bytes) -> Any:
+    """A loaded object: its programs find these records and namespaces."""
 
     def iterate() -> bytes:
-        meanwhile()
         return b"".join(records)
 
     def items(_key: int, _value: int) -> list[tuple[bytes, bytes]]:
@@ -79,17 +77,22 @@ def kernel(tracked: list[Tracked], *records: bytes, meanwhile: Callable[[], obje
     )
 
 
+def mounts(mounted: dict[int, list[str]] | None) -> Any:
+    """A list of mounts that has these; None: they change all the time."""
+    return SimpleNamespace(read=lambda: mounted)
+
+
 @pytest.mark.parametrize("cut", [1, 3, 8, 15, 20, 103])
-def test_records_that_end_too_early_are_counted(mountinfo: Path, cut: int) -> None:
+def test_records_that_end_too_early_are_counted(cut: int) -> None:
     decode = decoder()
     whole = netns_record(type=7, cookie=9, inum=8, pid=10)
     for record in (whole, cgroup_record(b"n" * 200, ident=1)):
-        (found,) = take(kernel([(9, 8, 0)], whole, record[:cut]), decode)
+        (found,) = take(kernel([(9, 8, 0)], whole, record[:cut]), decode, mounts({}))
         assert found.members == 1
     assert decode.undecodable == 2
 
 
-def test_take_joins_namespaces_with_their_tasks_and_the_names_that_lasted(mountinfo: Path) -> None:
+def test_take_joins_namespaces_with_their_tasks_and_their_names() -> None:
     path = b"n" * 87  # with its NUL, its record is as long as that of a namespace
     records = [
         cgroup_record(path, ident=1),
@@ -98,19 +101,18 @@ def test_take_joins_namespaces_with_their_tasks_and_the_names_that_lasted(mounti
         cgroup_record(b"other", ident=2),
         netns_record(type=7, cookie=20, inum=200, pid=40, tid=40, cgroup=2),
     ]
-    lasting = mount(b"/b", 41, b"net:[100]") + mount(b"/a", 42, b"net:[100]")
-    mountinfo.write_bytes(ROOT + mount(b"/gone", root=b"net:[100]") + lasting)
-    loaded = kernel(
-        [(20, 200, 0), (10, 100, 0), (30, 300, 1)],
-        *records,
-        meanwhile=lambda: mountinfo.write_bytes(ROOT + lasting + mount(b"/new", 43, b"net:[200]")),
-    )
-    empty, lived_in = take(loaded, decoder())
+    loaded = kernel([(20, 200, 0), (10, 100, 0), (30, 300, 1)], *records)
+    empty, lived_in = take(loaded, decoder(), mounts({10: ["/b", "/a"], 11: ["/c"]}))
     assert empty == ExistingNetns(Netns(10, 100), 7, 0, None, ("/a", "/b"), None, None)
     assert (lived_in.netns, lived_in.members, lived_in.names) == (Netns(20, 200), 3, ())
     assert lived_in.member is not None
     assert (lived_in.member.pid, lived_in.member.tid) == (31, 31)
     assert lived_in.member.cgroup == f"/{path.decode()}"
+
+
+def test_nothing_has_a_name_where_the_mounts_change_all_the_time() -> None:
+    (found,) = take(kernel([(10, 100, 0)]), decoder(), mounts(None))
+    assert found.names == ()
 
 
 UIDS = ("11111111-2222-3333-4444-555555555555", "99999999-2222-3333-4444-555555555555")
@@ -146,14 +148,12 @@ def keep(cache: Path, path: str, pod: Pod) -> None:
     ],
 )
 def test_a_pod_is_told_where_all_that_is_known_agrees(
-    mountinfo: Path,
     cache: Path,
     kept: list[tuple[str, Pod]],
     inside: Sequence[str | None],
     pod: Pod | None,
     pod_from: str | None,
 ) -> None:
-    mountinfo.write_bytes(ROOT + mount(b"/run/netns/a", 41, b"net:[100]") + mount(b"/run/netns/b", 42, b"net:[100]"))
     for path, told in kept:
         keep(cache, path, told)
     records = []
@@ -161,7 +161,7 @@ def test_a_pod_is_told_where_all_that_is_known_agrees(
         group = [f"pod{uid}".encode()] if uid else []
         records.append(cgroup_record(b"leaf", *group, b"kubepods", ident=number))
         records.append(netns_record(type=7, cookie=10, inum=100, pid=number, tid=number, cgroup=number))
-    (found,) = take(kernel([(10, 100, 0)], *records), decoder())
+    (found,) = take(kernel([(10, 100, 0)], *records), decoder(), mounts({10: ["/run/netns/b", "/run/netns/a"]}))
     assert (found.pod, found.pod_from) == (pod, pod_from)
     event = found.event("now")
     assert (event.name, event.pod) == ("/run/netns/a", pod)

@@ -12,6 +12,7 @@ from ..identity.cni_running import running_cni_calls
 from ..stream.snapshot import ExistingNetns, existing
 from ..views.lines import Nesting, pod_text
 from ..views.table import Column, header, row
+from .options import kubelet_roots
 
 _COLUMNS = (
     Column("COOKIE", 8),
@@ -36,18 +37,21 @@ _CNI_CALL_COLUMNS = (
 _FROM = {"cni_cache": "CNI", "cgroup": "cgroup"}
 
 
-class Listed(msgspec.Struct, omit_defaults=True):
+class Listed(msgspec.Struct, omit_defaults=True, kw_only=True):
     """One line of `list -o json`; the field names are those of events."""
 
     cookie: int
     inum: int
     userns: int
-    members: int
+    members: int | None = None
+    """None where not all tasks can be seen from here."""
     names: tuple[str, ...]
     pod: Pod | None = None
     pod_from: str | None = None
     """`cni_cache`: libcni's result cache; `cgroup`: the tasks inside."""
     pid: int | None = None
+    tid: int | None = None
+    """Where the task is not the first thread of its process, which is in another namespace."""
     comm: str | None = None
     cgroup: str | None = None
     container_id: str | None = None
@@ -57,7 +61,8 @@ class Listed(msgspec.Struct, omit_defaults=True):
 @click.command("list")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.option("--cni", is_flag=True, help="List the CNI calls that are under way, instead of namespaces.")
-def list_(output: str, cni: bool) -> None:
+@kubelet_roots
+def list_(output: str, cni: bool, kubelet_roots: tuple[str, ...]) -> None:
     """List the network namespaces that exist now, but for the host's.
 
     Also those that no task is in: held by a mount, a file descriptor or a socket. PID and COMM are one of the
@@ -67,7 +72,7 @@ def list_(output: str, cni: bool) -> None:
     if cni:
         _list_cni_calls(output)
         return
-    found = existing()
+    found = existing(kubelet_roots)
     if output == "json":
         for one in found:
             click.echo(msgspec.json.encode(_listed(one)))
@@ -78,7 +83,7 @@ def list_(output: str, cni: bool) -> None:
         cells = [
             str(it.cookie),
             str(it.inum),
-            str(it.members),
+            "-" if it.members is None else str(it.members),
             str(it.pid or "-"),
             it.comm or "-",
             (it.container_id or "-")[:12],
@@ -112,12 +117,13 @@ def _list_cni_calls(output: str) -> None:
 def _listed(one: ExistingNetns) -> Listed:
     task = msgspec.structs.asdict(one.member) if one.member else {}
     return Listed(
-        one.netns.cookie,
-        one.netns.inum,
-        one.userns,
-        one.members,
-        one.names,
-        one.pod,
-        one.pod_from,
+        cookie=one.netns.cookie,
+        inum=one.netns.inum,
+        userns=one.userns,
+        members=one.members,
+        names=one.names,
+        pod=one.pod,
+        pod_from=one.pod_from,
+        tid=one.member.tid if one.member and one.member.tid != one.member.pid else None,
         **{field: task.get(field) for field in ("pid", "comm", "cgroup", "container_id", "pod_uid")},
     )

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from ..events import NetnsCreateFailed, NetnsEnterFailed, type_name
+from ..identity.cgroups import CgroupPaths
 from ..kernel.hooks import ALL, CNI_EVENTS
 from ..sources.since import moment
 from ..views.filters import Filters, PodName
@@ -162,6 +163,26 @@ selection = grouped(
     ],
 )
 """The options of `Selection`."""
+
+
+def _cgroup_paths(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        CgroupPaths(value)
+    except ValueError:
+        raise click.BadParameter("write the absolute path of a cgroup, as /system.slice/k3s.service") from None
+    return value
+
+
+kubelet_roots = click.option(
+    "--kubelet-root",
+    "kubelet_roots",
+    callback=_cgroup_paths,
+    metavar="CGROUP",
+    multiple=True,
+    help="Cgroup below which a kubelet makes those of pods, as /system.slice/k3s.service; may be repeated. Known "
+    "without: the root, and nodes that are containers, as kind's.",
+)
+"""Where pods are, in commands that look at the machine."""
 
 
 def since_option(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:

@@ -11,7 +11,7 @@ from ..exporters.outputs import Outputs
 from ..kernel.hooks import TIERS
 from ..privileges import drop
 from .exporting import Exporting, exporting
-from .options import TYPES, Selection, selection
+from .options import TYPES, Selection, kubelet_roots, selection
 from .options import output as output_option
 from .printing import lines_for, say, stopped_by_signals, write
 
@@ -51,6 +51,7 @@ def _moved(_context: click.Context, _option: click.Parameter, value: str | None)
     metavar="NAME",
     help="What this machine is called. Default: its host name.",
 )
+@kubelet_roots
 @click.option(
     "--user",
     metavar="USER",
@@ -67,6 +68,7 @@ def watch(
     coalesce: float,
     ring_megabytes: str,
     node: str | None,
+    kubelet_roots: tuple[str, ...],
     user: str | None,
     exporting: Exporting,
 ) -> None:
@@ -89,6 +91,7 @@ def watch(
         ring_bytes=int(ring_megabytes) << 20,
         coalesce=coalesce / 1000,
         node=node,
+        kubelet_roots=kubelet_roots,
     )
     # Metrics are of all types: then what is shown is chosen here, and not in the kernel.
     filters = selection.filters(wanted if exporting.metrics else frozenset())

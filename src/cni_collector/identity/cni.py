@@ -48,8 +48,7 @@ class Executed(NamedTuple):
         cut: something of the environment is missing.
         trusted: the process holds CAP_SYS_ADMIN in the initial user namespace.
         own: the network namespace that it is in.
-        mnt_ns: inode number of its mount namespace.
-        pid_ns: inode number of its pid namespace.
+        led: the network namespace that CNI_NETNS led to, for this process; None where that is not known for certain.
         outer: the process whose CNI call it belongs to already; None where this begins one.
         args: its arguments, each closed by NUL, at most 256 bytes; empty where `outer` is None.
     """
@@ -62,8 +61,7 @@ class Executed(NamedTuple):
     cut: bool = False
     trusted: bool = True
     own: Netns | None = None
-    mnt_ns: int = 0
-    pid_ns: int = 0
+    led: Netns | None = None
     outer: Process | None = None
     args: bytes = b""
 
@@ -202,11 +200,8 @@ class CniCalls:
         return call
 
     def _start(self, told: Executed, path: bytes, fields: dict[str, str], source: str | None) -> CniStart:
-        """The event of a CNI call that begins. One that is not trusted has no pod, and its path is not looked at."""
-        netns = None
-        if told.trusted and "netns_path" in fields:
-            self._namespaces.refresh()
-            netns = self._namespaces.at_path(fields["netns_path"], told.when, told.mnt_ns, told.pid_ns)
+        """The event of a CNI call that begins. One that is not trusted has no pod."""
+        netns = told.led if told.trusted else None
         short = {field: _bounded(value, told.trusted) for field, value in fields.items()}
         return CniStart(
             told.time,

@@ -33,12 +33,6 @@ class _TracepointOptions(ctypes.Structure):
     _fields_ = [("size", ctypes.c_size_t), ("cookie", ctypes.c_uint64)]
 
 
-class _IterOptions(ctypes.Structure):
-    """`struct bpf_iter_attach_opts` of libbpf.h; what it points to is `task` of `union bpf_iter_link_info` of bpf.h."""
-
-    _fields_ = [("size", ctypes.c_size_t), ("link_info", ctypes.c_void_p), ("link_info_size", ctypes.c_uint32)]
-
-
 class _TestRun(ctypes.Structure):
     """`struct bpf_test_run_opts` of bpf.h."""
 
@@ -175,13 +169,19 @@ class Program:
             raise AttachError(f"cannot attach {self.name} to {target}: {reason}", self.name, target, number)
         return Link(handle)
 
-    def run(self) -> int:
+    def run(self, argument: int = 0) -> int:
         """Runs the program once, here and now, and returns its result.
+
+        Args:
+            argument: what the program finds in `args[0]`.
 
         Raises:
             LoadError: the kernel cannot run programs of this kind on request.
         """
-        options = _TestRun(size=ctypes.sizeof(_TestRun))
+        context = ctypes.c_uint64(argument)
+        options = _TestRun(
+            size=ctypes.sizeof(_TestRun), ctx_in=ctypes.addressof(context), ctx_size_in=ctypes.sizeof(context)
+        )
         failed = libbpf().bpf_prog_test_run_opts(libbpf().bpf_program__fd(self._handle), ctypes.byref(options))
         if failed:
             raise LoadError(f"cannot run {self.name}: {strerror(-failed)}")
@@ -206,22 +206,14 @@ class Program:
                     return int(value)
         raise CollectorError(f"cannot ask how often the kernel skipped {self.name}")
 
-    def iterate(self, tid: int | None = None) -> bytes:
+    def iterate(self) -> bytes:
         """Runs an iterator program to its end and returns all that it wrote.
 
-        Args:
-            tid: the only task to look at, in the pid namespace of this process; kernels before 6.1 look at all.
-
         Raises:
-            AttachError: the kernel has no such iterator, or refuses; there is no such task.
+            AttachError: the kernel has no such iterator, or refuses.
         """
         library = libbpf()
-        options = None
-        if tid is not None:
-            task = (ctypes.c_uint32 * 3)(tid)
-            size = ctypes.sizeof(_IterOptions)
-            options = ctypes.byref(_IterOptions(size, ctypes.addressof(task), ctypes.sizeof(task)))
-        link = library.bpf_program__attach_iter(self._handle, options)
+        link = library.bpf_program__attach_iter(self._handle, None)
         fd = library.bpf_iter_create(library.bpf_link__fd(link)) if link else -ctypes.get_errno()
         if link:
             library.bpf_link__destroy(link)

@@ -19,7 +19,7 @@ from .wire import LOST, TYPES
 TRIALS: Final = {"fentry": "cni_fe_cleanup", "kprobe": "cni_kp_cleanup"}
 """One small program of a tier, to see whether the kernel has such hooks at all."""
 
-SNAPSHOT: Final = ("cni_host", "cni_snapshot", "cni_sweep", "cni_where")
+SNAPSHOT: Final = ("cni_host", "cni_snapshot", "cni_sweep", "cni_mounts")
 """Programs that are run, not attached."""
 
 OBJECT: Final = Path(__file__).with_name("cni.bpf.o")
@@ -186,8 +186,7 @@ def _attach_tier(tier: str, wanted: EventTypes, ring_bytes: int) -> AttachedHook
         loaded = _load(hooks, wanted, ring_bytes)
     attached = AttachedHooks(tier, loaded, missing)
     try:
-        if loaded.program("cni_host").run():
-            raise UnsupportedError("cannot tell which network namespace is the host's: the first task was not found")
+        find_host(loaded)
         for hook in hooks:
             attached.attach(hook)
         _require(missing)
@@ -195,6 +194,18 @@ def _attach_tier(tier: str, wanted: EventTypes, ring_bytes: int) -> AttachedHook
         attached.close()
         raise
     return attached
+
+
+def find_host(loaded: Object) -> None:
+    """Has the kernel side find what its other programs start from: the host's namespace, and where mounts are listed.
+
+    Raises:
+        UnsupportedError: it cannot be found.
+    """
+    with open("/proc/self/ns/net", "rb") as any_namespace:
+        refused = loaded.program("cni_host").run(any_namespace.fileno())
+    if refused:
+        raise UnsupportedError("cannot tell which network namespace is the host's: the first task was not found")
 
 
 def _load(hooks: list[Hook], wanted: EventTypes, ring_bytes: int) -> Object:

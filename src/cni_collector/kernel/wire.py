@@ -62,7 +62,7 @@ NETNS_RECORD: Final = struct.Struct(f"=BBHIQQQII{_TASK}IQQ")
 """`struct netns_record`."""
 SLOT: Final = struct.Struct(f"=I4x{NETNS_RECORD.format[1:]}")
 """A `struct netns_record` as it lies in the ring: the length out of the ring's header, then its fields."""
-CNI_START_RECORD: Final = struct.Struct(f"=BBHIQQQ{_TASK}IQIIHH256s")
+CNI_START_RECORD: Final = struct.Struct(f"=BBHIQQQQ{_TASK}IQHHI256s")
 """`struct cni_start_record` up to its text."""
 CNI_END_RECORD: Final = struct.Struct(f"=BBHI{_TASK}BBHQQQQ")
 """`struct cni_end_record`."""
@@ -82,5 +82,9 @@ STARTING, RUNNING, ENDING = range(3)
 """`enum phase`."""
 TRACKED: Final = struct.Struct("=QQIIQ")
 """`struct tracked`."""
-TASK_PLACE: Final = struct.Struct("=QII")
-"""`struct task_place`."""
+MOUNTED: Final = struct.Struct("=QQ")
+"""`struct mounted` up to its path."""
+MOUNTS: Final = struct.Struct("=II")
+"""`struct mounts` up to its entries."""
+MOUNTS_BYTES: Final = 512 * 1024
+"""Bytes of its entries."""

@@ -21,7 +21,7 @@ from ..events import (
     NetnsFound,
     Task,
 )
-from ..identity.cgroups import identify
+from ..identity.cgroups import CgroupPaths
 from ..identity.cni import CniCalls, Ended, Executed
 from ..identity.namespaces import Known, Namespaces
 from ..kernel.wire import (
@@ -91,9 +91,10 @@ class _Cgroups(dict[bytes, CgroupFacts]):
     kernel to send them anew, and the last generation serves the records that are already under way.
     """
 
-    def __init__(self, forget: Callable[[], None]) -> None:
+    def __init__(self, forget: Callable[[], None], paths: CgroupPaths) -> None:
         super().__init__()
         self._forget = forget
+        self._paths = paths
         self._last: dict[bytes, CgroupFacts] = {}
 
     def add(self, key: bytes, path: str) -> None:
@@ -101,7 +102,7 @@ class _Cgroups(dict[bytes, CgroupFacts]):
             self._last = dict(self)
             self.clear()
             self._forget()
-        self[key] = (path, *identify(path))
+        self[key] = (path, *self._paths.identify(path))
 
     def __missing__(self, key: bytes) -> CgroupFacts:
         return self._last.get(key, _NOTHING_KNOWN)
@@ -124,15 +125,22 @@ class Decoder:
         namespaces: what events about a namespace carry.
         cni_calls: the CNI calls under way.
         forget: called when cgroup paths have been forgotten and must be sent anew.
+        paths: reads the paths of cgroups; where all kubelets are in their usual places, if None.
     """
 
-    def __init__(self, namespaces: Namespaces, cni_calls: CniCalls, forget: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        namespaces: Namespaces,
+        cni_calls: CniCalls,
+        forget: Callable[[], None] = lambda: None,
+        paths: CgroupPaths | None = None,
+    ) -> None:
         self.undecodable = 0
         """Records that made no sense."""
         self._namespaces = namespaces
         self._cni_calls = cni_calls
         self._comms = _Comms()
-        self._cgroups = _Cgroups(forget)
+        self._cgroups = _Cgroups(forget, paths or CgroupPaths())
         self._first: dict[int, int] = {}
         """By cookie: where in the present batch a namespace that was not known before is first spoken of."""
         self._late: dict[int, float] = {}
@@ -189,8 +197,8 @@ class Decoder:
     def _cni_start(self, record: bytes) -> Event | None:
         """The event of a `struct cni_start_record`."""
         (
-            _, cut, length, own_inum, when, started, own_cookie, *task, outer, outer_started, mnt_ns, pid_ns, trusted,
-            args_length, args,
+            _, cut, length, own_inum, when, started, own_cookie, path_cookie, *task, outer, outer_started, trusted,
+            args_length, path_inum, args,
         ) = CNI_START_RECORD.unpack_from(record)  # fmt: skip
         text = record[CNI_START_RECORD.size :]
         if len(text) != length or text[-1:] != b"\0" or args_length > len(args):
@@ -205,8 +213,7 @@ class Decoder:
                 bool(cut),
                 trusted=bool(trusted),
                 own=self._netns(own_cookie, own_inum),
-                mnt_ns=mnt_ns,
-                pid_ns=pid_ns,
+                led=self._netns(path_cookie, path_inum),
                 outer=(outer, outer_started) if outer else None,
                 args=args[:args_length],
             )
@@ -329,7 +336,6 @@ class Decoder:
                         time, netns, other, None, causes[cause], None,
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                     )  # fmt: skip
-                    self._namespaces.born(netns, when)
                     if (at := first.get(cookie, len(events))) < len(events):
                         self._late[len(events)] = at - 0.5
                 elif kind == DESTROY:
@@ -343,12 +349,11 @@ class Decoder:
                         time, netns, None, None, None, None,
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                     )  # fmt: skip
-                    self._namespaces.born(netns, when)
                 else:
                     event = _REFUSALS[kind](
                         time, netns, other, None, causes[cause], _ERRORS.get(error) or _error(error),
                         pid, tid, ppid, uid, comms[comm], userns if netns else None, path, container, pod_uid,
-                        name, pod, refused_by=REFUSERS[detail],
+                        name, pod, refused_by=REFUSERS[detail], task_userns=lifetime or None,
                     )  # fmt: skip
                 add(event)
         except (IndexError, KeyError, ValueError, OverflowError):

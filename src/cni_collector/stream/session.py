@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import functools
 import mmap
 import os
 import platform
@@ -31,17 +30,19 @@ from ..events import (
     NetnsFound,
     type_name,
 )
+from ..identity.cgroups import CgroupPaths
 from ..identity.cni import CniCalls
 from ..identity.mounts import MountWatch
 from ..identity.namespaces import Namespaces
 from ..kernel import tiers
 from ..kernel.hooks import EventTypes
 from ..kernel.libbpf import give_back
+from ..kernel.mounts import MountList
 from ..kernel.ring import Ring
 from ..kernel.wire import CGROUP, ENDING, LOST, RUNNING, STATE, STATE_EPOCH, STATE_PHASE, STATE_SECCOMP_SHOWS, TYPES
 from ..version import VERSION
 from .decoder import Decoder
-from .snapshot import boot_id, place_of, take
+from .snapshot import boot_id, take
 
 ATTRIBUTION: Final[EventTypes] = frozenset({NetnsCreate, NetnsDestroy, CniStart, CniEnd})
 """What has to be known, asked for or not, to say which pod a namespace is for."""
@@ -85,6 +86,7 @@ class Session:
         tier: the only tier to try, or None for the best.
         ring_bytes: size of the ring buffer.
         node: the machine's name, or None for its host name.
+        paths: reads the paths of cgroups.
 
     Raises:
         CollectorError: nothing could be attached.
@@ -96,7 +98,9 @@ class Session:
         closed: nothing is open any more.
     """
 
-    def __init__(self, wanted: EventTypes, tier: str | None, ring_bytes: int, node: str | None) -> None:
+    def __init__(
+        self, wanted: EventTypes, tier: str | None, ring_bytes: int, node: str | None, paths: CgroupPaths
+    ) -> None:
         self.more = False
         self.detached = False
         self.closed = False
@@ -111,7 +115,7 @@ class Session:
             loaded = self._hooks.object
             self._namespaces = Namespaces()
             self._cni_calls = CniCalls(self._namespaces)
-            self._decoder = Decoder(self._namespaces, self._cni_calls, self._forget_paths)
+            self._decoder = Decoder(self._namespaces, self._cni_calls, self._forget_paths, paths)
             self._received: collections.Counter[type[Event]] = collections.Counter()
             self._state = opened.enter_context(mmap.mmap(loaded.map(".data.state").fd, mmap.PAGESIZE))
             lost = loaded.map("lost")
@@ -129,10 +133,10 @@ class Session:
             self._epoll = opened.enter_context(select.epoll())
             self._epoll.register(ring.fd, select.EPOLLIN)
             self._epoll.register(self._doorbell, select.EPOLLIN)
-            watch = opened.enter_context(contextlib.closing(MountWatch()))
-            self._epoll.register(watch, select.EPOLLPRI)
-            self._namespaces.watch = watch
-            self._namespaces.where = functools.partial(place_of, loaded)
+            self._mount_watch = opened.enter_context(contextlib.closing(MountWatch()))
+            self._epoll.register(self._mount_watch, select.EPOLLPRI)
+            self._mounts = opened.enter_context(contextlib.closing(MountList(loaded)))
+            self._mounts_changed = False
             self.opening = self._open()
             self._opened = opened.pop_all()
         give_back()
@@ -141,8 +145,7 @@ class Session:
         """Takes stock of what exists. From then on destructions are reported, those meanwhile included."""
         loaded = self._hooks.object
         self._namespaces.host_inum = STATE.unpack_from(self._state)[1]
-        self._namespaces.refresh()
-        found = take(loaded, self._decoder)
+        found = take(loaded, self._decoder, self._mounts)
         self._state[STATE_SECCOMP_SHOWS] = self._hooks.see_seccomp()
         self._state[STATE_PHASE] = RUNNING
         loaded.program("cni_sweep").run()
@@ -163,11 +166,9 @@ class Session:
             uncounted=[] if counts_skips else [hook.fact for hook in self._hooks.skippable()],
         )
         for one in found:
-            self._namespaces.born(one.netns, 0)
-            if one.names:
-                self._namespaces.set_name(one.netns, one.names[0])
             if one.pod:
-                self._namespaces.set_pod(one.netns, one.pod)
+                self._namespaces.find_pod(one.netns, one.pod)
+        self._namespaces.name({one.netns.cookie: one.names for one in found if one.names})
         events: list[Event] = [one.event(now) for one in found if NetnsFound in self._wanted]
         self._count(events)
         return [start, *events]
@@ -202,15 +203,13 @@ class Session:
         events: list[Event] = []
         self.more = True
         while self.more and not events:
-            self._namespaces.refresh()
-            mounts_read = self._namespaces.mounts_read
+            mounted = self._newly_mounted()
             if not self._taken:
                 self._taken, self.more = self._ring.read(CHUNK)
                 self._decoder.put_births_first(self._taken)
-            if mounts_read != self._namespaces.mounts_read:
-                self.more = True  # a CNI call had them read anew
-            elif not self.more:
-                self._namespaces.name()  # all that happened before they were read has been decoded
+            if mounted is not None:
+                self._namespaces.name(mounted)  # not before: what has happened so far had no such name
+                self._mounts_changed = False
             events = self._asked_for(self._taken)
             if not events:
                 self._taken = []
@@ -220,6 +219,12 @@ class Session:
             events.append(lost)
         self._taken = []
         return events
+
+    def _newly_mounted(self) -> dict[int, list[str]] | None:
+        """Where namespaces are mounted, by cookie, if the mounts have changed; None if not, or if they change still."""
+        if self._mount_watch.changed():
+            self._mounts_changed = True
+        return self._mounts.read() if self._mounts_changed else None
 
     def _asked_for(self, events: list[Event]) -> list[Event]:
         if self._wanted >= _UNASKED:

@@ -5,23 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 
-from ..errors import AttachError, of_the_system
+from ..errors import of_the_system
 from ..events import Netns, NetnsFound, Pod, Task
+from ..identity.cgroups import CgroupPaths
 from ..identity.cni import CniCalls
 from ..identity.cni_cache import cached_pods
-from ..identity.mounts import mounted
 from ..identity.namespaces import Namespaces
 from ..kernel.hooks import ALL
+from ..kernel.mounts import MountList
 from ..kernel.objects import Object
-from ..kernel.tiers import TRIAL_RING, open_object
-from ..kernel.wire import CGROUP, CGROUP_RECORD, NETNS_RECORD, TASK_PLACE, TRACKED
+from ..kernel.tiers import TRIAL_RING, find_host, open_object
+from ..kernel.wire import CGROUP, CGROUP_RECORD, NETNS_RECORD, TRACKED
 from .decoder import Decoder
 
+_PROGRAMS: Final = ["cni_host", "cni_snapshot", "cni_mounts"]
 _INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC
 """Its inode number, PROC_PID_INIT_INO of linux/proc_ns.h."""
 
@@ -32,8 +35,9 @@ class ExistingNetns(NamedTuple):
     Attributes:
         netns: which.
         userns: inode number of the user namespace that owns it.
-        members: how many tasks (threads) are in it; 0 where only a mount, a descriptor or a socket holds it.
-        member: one of them, with the lowest pid; None where nobody is.
+        members: how many tasks (threads) are in it; 0 where only a mount, a descriptor or a socket holds it; None where
+            the asking process is not in the initial pid namespace, so that it cannot see all.
+        member: one of them, with the lowest pid; None where nobody is, or nobody is seen.
         names: the paths it is mounted on, sorted; none where it is mounted nowhere, or only out of our sight.
         pod: the pod that it is for; None where that is not known for certain.
         pod_from: how the pod is known: `cni_cache` (libcni's cache has its path), or `cgroup` (all members that are in
@@ -42,7 +46,7 @@ class ExistingNetns(NamedTuple):
 
     netns: Netns
     userns: int
-    members: int
+    members: int | None
     member: Task | None
     names: tuple[str, ...]
     pod: Pod | None
@@ -61,20 +65,18 @@ class ExistingNetns(NamedTuple):
         )
 
 
-def take(loaded: Object, decoder: Decoder) -> list[ExistingNetns]:
+def take(loaded: Object, decoder: Decoder, mounts: MountList) -> list[ExistingNetns]:
     """Finds every namespace but the host's, and has the kernel side track them.
-
-    A name is given to a namespace only if it was mounted both before and after the kernel's list was read: then it
-    was alive in between, and its inode number cannot have been another's.
 
     Args:
         loaded: an object whose program `cni_host` has run.
         decoder: turns the kernel's records into events.
+        mounts: where namespaces are mounted.
     """
-    before = mounted()
     tasks = _tasks(loaded.program("cni_snapshot").iterate(), decoder)
+    all_tasks = os.stat("/proc/self/ns/pid").st_ino == _INITIAL_PID_NAMESPACE
     tracked = list(loaded.map("tracked").items(8, TRACKED.size))
-    names = before & mounted()
+    names = mounts.read() or {}
     cached = cached_pods()
     found = []
     for key, value in tracked:
@@ -83,12 +85,12 @@ def take(loaded: Object, decoder: Decoder) -> list[ExistingNetns]:
             continue
         cookie = int.from_bytes(key, sys.byteorder)
         members = tasks.get(cookie, [])
-        paths = tuple(sorted(mount.path for mount in names if mount.inum == inum))
+        paths = tuple(sorted(names.get(cookie, ())))
         found.append(
             ExistingNetns(
                 Netns(cookie, inum),
                 userns,
-                len(members),
+                len(members) if all_tasks else None,
                 min(members, key=lambda task: (task.pid, task.tid), default=None),
                 paths,
                 *_pod_of(members, {pod for path in paths if (pod := cached.get(path))}),
@@ -124,46 +126,35 @@ def _tasks(records: bytes, decoder: Decoder) -> dict[int, list[Task]]:
     return tasks
 
 
-def existing() -> list[ExistingNetns]:
+def existing(kubelet_roots: Collection[str] = ()) -> list[ExistingNetns]:
     """The network namespaces that exist now, without attaching anything; none is held by it.
 
-    They come from the kernel's own list, their members from its list of tasks, their names from /proc/1/mountinfo, and
-    their pods from libcni's cache and from cgroups. Programs are loaded for it and run once, which takes some 0.05 s.
+    They come from the kernel's own list, their members from its list of tasks, their names from its list of mounts,
+    and their pods from libcni's cache and from cgroups. Programs are loaded for it and run once: some 0.05 s.
+
+    Args:
+        kubelet_roots: as for a `Collector`.
 
     Returns:
         All but the host's, by cookie. They were there at one moment; by the time they are returned some may be gone.
 
     Raises:
+        ValueError: a path that is not absolute.
         UnsupportedError: this platform, kernel or libbpf cannot do it.
         PrivilegeError: the process may not.
         CollectorError: any other reason.
     """
+    paths = CgroupPaths(kubelet_roots)
     try:
-        with contextlib.closing(open_object(["cni_host", "cni_snapshot"], ALL, TRIAL_RING)) as loaded:
+        with contextlib.ExitStack() as opened:
+            loaded = opened.enter_context(contextlib.closing(open_object(_PROGRAMS, ALL, TRIAL_RING)))
             loaded.load()
-            loaded.program("cni_host").run()
+            find_host(loaded)
+            mounts = opened.enter_context(contextlib.closing(MountList(loaded)))
             namespaces = Namespaces()
-            return take(loaded, Decoder(namespaces, CniCalls(namespaces)))
+            return take(loaded, Decoder(namespaces, CniCalls(namespaces), paths=paths), mounts)
     except OSError as error:
         raise of_the_system("list network namespaces", error) from error
-
-
-def place_of(loaded: Object, tid: int) -> Netns | None:
-    """The namespace that a task is in; None where it is gone, or cannot be found by its number.
-
-    The kernel alone is asked: /proc/PID/ns/net is only for those who may trace the process.
-
-    Args:
-        loaded: an object with the program `cni_where`.
-        tid: the task, in the initial pid namespace.
-    """
-    if os.stat("/proc/self/ns/pid").st_ino != _INITIAL_PID_NAMESPACE:
-        return None  # the number is another task's here
-    try:
-        places = loaded.program("cni_where").iterate(tid)
-    except AttachError:
-        return None
-    return next((Netns(cookie, inum) for cookie, inum, found in TASK_PLACE.iter_unpack(places) if found == tid), None)
 
 
 def boot_id() -> str:

@@ -41,7 +41,7 @@ _COLOURS: Final = {
 
 _TOLD_ELSEWHERE: Final = {"type", "time", "netns", "cause", "pid", "comm", "command", "plugin", "executable"}
 _FOR_JSON: Final = {
-    *("userns", "cgroup", "ppid", "schema", "version", "node", "boot_id", "arch"),
+    *("userns", "task_userns", "cgroup", "ppid", "schema", "version", "node", "boot_id", "arch"),
     *("parent", "args", "traceparent"),
 }
 
