@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cni_collector.errors import AttachError
-from cni_collector.kernel.hooks import Hook
 from cni_collector.kernel import tiers
+from cni_collector.kernel.hooks import Hook
 from cni_collector.kernel.tiers import AttachedHooks
 
 FIRST = Hook(("cni_both", "cni_first"), "one fact", frozenset())
