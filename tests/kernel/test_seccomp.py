@@ -83,7 +83,8 @@ def test_what_seccomp_refuses(scene: Scene, watch: Watch) -> None:
         ]
         assert all(isinstance(event, NetnsCreateFailed | NetnsEnterFailed) for event in told)
         by = {event.refused_by for event in told if isinstance(event, NetnsCreateFailed | NetnsEnterFailed)}
-        assert by == {None if programs_are_preempted() else "seccomp"}
+        certain = not programs_are_preempted() and os.stat("/proc/self/ns/pid").st_ino == 0xEFFFFFFC
+        assert by == {"seccomp" if certain else None}
 
 
 def test_what_the_kernel_refuses_under_a_filter_is_not_seccomps(scene: Scene) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cni_collector.errors import AttachError
+from cni_collector.kernel import tiers
 from cni_collector.kernel.hooks import Hook
 from cni_collector.kernel.tiers import AttachedHooks
 
@@ -15,6 +16,7 @@ SECOND = Hook(("cni_both", "cni_second"), "another", frozenset())
 THIRD = Hook(("cni_syscall",), "a third", frozenset(), syscall="setns")
 
 
+TARGETS = {"cni_both": "tp_btf/a", "cni_first": "kprobe/b", "cni_second": "fentry/c", "cni_syscall": "tp"}
 EDGES = ["sys_exit_setns", "sys_enter_setns"]
 """What is seen to begin is also seen to end."""
 
@@ -37,6 +39,11 @@ class Program:
     def __init__(self, loaded: Loaded, name: str) -> None:
         self.loaded = loaded
         self.name = name
+
+    @property
+    def target(self) -> str:
+        """As `libbpf.Program.target`."""
+        return TARGETS[self.name]
 
     def attach(self, tracepoint: str | None, _cookie: int) -> Link:
         """As `libbpf.Program.attach`."""
@@ -79,3 +86,23 @@ def test_a_hook_is_attached_or_missing(refused: str, attached: list[str], missin
     assert list(hooks.missing) == missing
     hooks.detach()
     assert loaded.attached == []
+
+
+@pytest.mark.parametrize(("preempted", "skippable"), [(True, [FIRST, THIRD]), (False, [])])
+def test_what_a_preempted_reader_of_maps_hides(
+    monkeypatch: pytest.MonkeyPatch, preempted: bool, skippable: list[Hook]
+) -> None:
+    """Programs of kprobes and of the tracepoints of system calls, on a kernel that preempts."""
+    monkeypatch.setattr(tiers, "programs_are_preempted", lambda: preempted)
+    loaded: Any = Loaded("")
+    hooks = AttachedHooks("", loaded, {})
+    for hook in (FIRST, SECOND, THIRD):
+        hooks.attach(hook)
+    assert hooks.skippable() == skippable
+
+
+@pytest.mark.parametrize(("tier", "preempted"), [("tracepoint", True), ("kprobe", False), ("fentry", False)])
+def test_where_what_seccomp_answers_does_not_show(monkeypatch: pytest.MonkeyPatch, tier: str, preempted: bool) -> None:
+    monkeypatch.setattr(tiers, "programs_are_preempted", lambda: preempted)
+    loaded: Any = Loaded("")
+    assert not AttachedHooks(tier, loaded, {}).see_seccomp()

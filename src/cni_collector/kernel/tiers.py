@@ -28,6 +28,8 @@ OBJECT: Final = Path(__file__).with_name("cni.bpf.o")
 TRACEFS: Final = "/sys/kernel/tracing"
 TRIAL_RING: Final = 1 << 16
 """Bytes; what is only tried reports nothing."""
+INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC
+"""Its inode number (`PROC_PID_INIT_INO`)."""
 KPROBES: Final = "/sys/bus/event_source/devices/kprobe"
 
 
@@ -128,8 +130,12 @@ class AttachedHooks:
         return [hook for hook in self.hooks if any(map(self._is_skippable, hook.programs))]
 
     def see_seccomp(self) -> bool:
-        """Whether nothing but seccomp keeps the programs from a beginning whose end they see."""
-        return self.tier == "tracepoint" and not programs_are_preempted()
+        """Whether nothing but seccomp keeps the programs from a beginning whose end they see.
+
+        For that, the snapshot must have met all tasks. In another pid namespace it meets only those that are there.
+        """
+        everywhere = os.stat("/proc/self/ns/pid").st_ino == INITIAL_PID_NAMESPACE
+        return self.tier == "tracepoint" and everywhere and not programs_are_preempted()
 
     def _is_skippable(self, program: str) -> bool:
         return self.object.program(program).target.partition("/")[0] in ("kprobe", "kretprobe", "tp")
