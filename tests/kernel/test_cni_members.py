@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 from cni_collector import CniEnd, CniExec, CniStart, Collector, Event, Pod
-from cni_collector.identity.namespaces import Namespaces
 from cni_collector.kernel import tiers
 from cni_collector.kernel.objects import Object
 
@@ -219,33 +218,6 @@ def test_sleepers_that_are_not_trusted_displace_no_other_call(monkeypatch: pytes
     told = Counter((event.type, event.trusted) for event in events if event.pid in pids)
     assert told == {("cni_start", False): room + more, ("cni_end", False): room}
     assert collector.stats.lost_by_type == {"cni_end": more}
-
-
-@pytest.mark.parametrize("forks", [False, True])
-def test_where_a_plugin_is_comes_with_its_beginning(monkeypatch: pytest.MonkeyPatch, forks: bool) -> None:
-    """Its own mount and pid namespaces: not the pid namespace that its children will be in."""
-    asked: list[tuple[str, int, int]] = []
-
-    def at_path(_self: Namespaces, path: str, _when: int, mnt_ns: int, pid_ns: int) -> None:
-        asked.append((path, mnt_ns, pid_ns))
-
-    monkeypatch.setattr(Namespaces, "at_path", at_path)
-    with Collector("cni", tier=TIER) as collector:
-        fork = "--fork --kill-child" if forks else ""
-        script = f"exec unshare --mount --pid {fork} env CNI_COMMAND=ADD CNI_NETNS=/here-{os.getpid()} sleep 600"
-        parent = execute([b"PATH=/usr/bin:/bin"], SH, "-c", script)
-        children = Path(f"/proc/{parent}/task/{parent}/children")
-        pid = parent
-        while Path(f"/proc/{pid}/comm").read_text(encoding="ascii") != "sleep\n":
-            time.sleep(0.001)
-            pid = int(children.read_text(encoding="ascii") or parent) if forks else parent
-        expected = [os.stat(f"/proc/{pid}/ns/{kind}").st_ino for kind in ("mnt", "pid")]
-        os.kill(parent, signal.SIGKILL)
-        os.waitpid(parent, 0)
-    list(collector.events())
-    assert [(mnt_ns, pid_ns) for path, mnt_ns, pid_ns in asked if path == f"/here-{os.getpid()}"] == [tuple(expected)]
-    assert expected[0] != os.stat("/proc/self/ns/mnt").st_ino
-    assert (expected[1] != os.stat("/proc/self/ns/pid").st_ino) is forks
 
 
 # Plugins and helpers.
