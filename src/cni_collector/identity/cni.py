@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from ..events import CniEnd, CniExec, CniStart, Netns, Task
-from .cni_environment import lies_in_cni_path, parse_args, parse_environment, read_environment, text
+from .cni_environment import parse_args, parse_environment, read_environment, text
 from .namespaces import Namespaces
 
 _TRUSTED: Final = 1 << 13
@@ -46,12 +46,13 @@ class Executed(NamedTuple):
         started: when the process was started, likewise.
         text: the path that was executed and the variables that matter, each closed by NUL.
         cut: something of the environment is missing.
+        helper: it is one, and not a plugin.
         trusted: the process holds CAP_SYS_ADMIN in the initial user namespace.
         own: the network namespace that it is in.
         mnt_ns: inode number of its mount namespace.
         pid_ns: inode number of its pid namespace.
         outer: the process whose CNI call it belongs to already; None where this begins one.
-        args: its arguments, each closed by NUL, at most 256 bytes; empty where `outer` is None.
+        args: its arguments, each closed by NUL, at most 256 bytes.
     """
 
     time: str
@@ -60,6 +61,7 @@ class Executed(NamedTuple):
     started: int
     text: bytes
     cut: bool = False
+    helper: bool = False
     trusted: bool = True
     own: Netns | None = None
     mnt_ns: int = 0
@@ -80,6 +82,7 @@ class Ended(NamedTuple):
         unreadable: its environment could not be read at first, so it may have been no CNI call.
         trusted: as in `Executed`.
         nested: it belonged to a CNI call already when it executed that.
+        helper: as in `Executed`.
         entered: the namespace that its tasks have entered, if it was one, and not its own.
         several: they have entered several.
     """
@@ -92,6 +95,7 @@ class Ended(NamedTuple):
     unreadable: bool = False
     trusted: bool = True
     nested: bool = False
+    helper: bool = False
     entered: Netns | None = None
     several: bool = False
 
@@ -188,7 +192,7 @@ class CniCalls:
             return None
         processes = self._trusted if told.trusted else self._untrusted
         plugin = known.plugin if known else self._plugin_of(told.outer)
-        if told.outer and not lies_in_cni_path(path, variables):
+        if told.helper:
             if not known:
                 args = text(told.args.rstrip(b"\0").replace(b"\0", b" ")) or None
                 processes.add(process, _Helper(told.when, _bounded(text(path), told.trusted), args, plugin))
@@ -278,8 +282,8 @@ class CniCalls:
         """A CNI call ends, or a helper.
 
         Returns:
-            The event; None where it was neither, or its beginning was lost and nobody can tell which. Where the
-            beginning of what certainly was a call was lost, the event has only what the end says.
+            The event; None where it was neither, or a helper whose beginning is not known. Where the beginning of a
+            call was lost, the event has only what the end says.
         """
         process = (told.task.pid, told.started)
         if told.several:
@@ -297,7 +301,7 @@ class CniCalls:
         }
         trusted = None if told.trusted else False
         if it is None:
-            if told.unreadable or told.nested:
+            if told.unreadable or told.helper:
                 return None
             return CniEnd(**told_by_end, netns=told.entered, name=self._name(told.entered), trusted=trusted)
         if isinstance(it, _Helper):
