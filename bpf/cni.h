@@ -24,10 +24,11 @@ struct environment {
 	__u32 longest; /* bytes of a variable that are kept */
 	__u32 netns; /* where the value of CNI_NETNS stands in the record's text; 0: it is not there */
 	__u32 netns_length;
+	__u32 cni_path; /* where CNI_PATH= stands in the text; 0: nowhere */
 	bool cut; /* something that matters did not fit */
 	bool kept; /* the last variable matters */
 	bool tail; /* what follows is the rest of that variable */
-	__u8 padding[5]; /* 5.15 wants every byte written that a global function may read */
+	__u8 padding; /* 5.15 wants every byte written that a global function may read */
 };
 
 /* How far into CNI_COMMAND= these four bytes stand, if they are of its first eleven. */
@@ -64,6 +65,11 @@ __noinline int offset_of(__u32 word)
 #define IS_TRACEPARENT(words)                                                                \
 	((words)[0] == WORD('T', 'R', 'A', 'C') && (words)[1] == WORD('E', 'P', 'A', 'R') && \
 	 (words)[2] == WORD('E', 'N', 'T', '='))
+
+#define CNI_PATH_SIGN 9 /* bytes of CNI_PATH= */
+#define IS_CNI_PATH(words)                                                                   \
+	((words)[0] == WORD('C', 'N', 'I', '_') && (words)[1] == WORD('P', 'A', 'T', 'H') && \
+	 *(const char *)((words) + 2) == '=')
 
 /* Whether the variable begins here. What stands before the first variable is the end of the last argument. */
 __noinline int is_command(__u64 address)
@@ -158,6 +164,8 @@ __noinline int keep_next(struct environment *env)
 			env->netns = used + NETNS_NAME;
 			env->netns_length = length - 1 - NETNS_NAME;
 		}
+		if (!env->cni_path && IS_CNI_PATH(words))
+			env->cni_path = used;
 	}
 	env->tail = length == longest;
 	env->at += env->tail ? length - 1 : length;
@@ -174,7 +182,117 @@ STEP(keep_variables, struct environment *env)
 	return keep_next(env) != 0;
 }
 
-/* All of the record but its text and what `call` has told: who executes a program, and where that is. */
+/* A text is read, path by path, and each path name by name: so that its directory is known, normalised. */
+struct paths {
+	__u64 name; /* hash of the name so far */
+	__u64 wanted; /* of the directory that is looked for; 0: none is */
+	__u32 at; /* in the text */
+	__u32 length; /* of the name so far */
+	__u32 dots; /* at its beginning */
+	__u32 depth; /* of the directory that the names so far lead to */
+	bool inside; /* of a path, not at its beginning */
+	bool odd; /* nothing can be said of the path: it is too deep, or leads out of where it begins */
+	bool found;
+	__u8 padding[5]; /* as in struct environment */
+};
+
+#define HASH_OF_ROOT 1
+#define HASH_OF_HERE 2
+#define HASH_FACTOR 0x100000001b3ULL /* FNV-1a's */
+
+/* The name has ended: it leads on, or nowhere, or up. */
+static __always_inline void end_name(struct paths *paths, __u64 *directories)
+{
+	bool only_dots = paths->length == paths->dots;
+	__u32 depth = paths->depth;
+
+	if (only_dots && paths->length == 2) {
+		if (depth)
+			paths->depth = depth - 1;
+		else if (directories[0] != HASH_OF_ROOT)
+			paths->odd = true;
+	} else if (paths->length && !(only_dots && paths->length == 1)) {
+		if (depth < CNI_DEPTH - 1) {
+			directories[(depth + 1) & (CNI_DEPTH - 1)] =
+				(directories[depth & (CNI_DEPTH - 1)] ^ paths->name) * HASH_FACTOR +
+				paths->length;
+			paths->depth = depth + 1;
+		} else {
+			paths->odd = true;
+		}
+	}
+	paths->name = 0;
+	paths->length = 0;
+	paths->dots = 0;
+}
+
+/*
+ * Takes the next byte of one path, or of a list of them when a directory is wanted. Whether it was the last.
+ * A global function, as its callers are loops.
+ */
+__noinline int next_byte(struct paths *paths)
+{
+	struct cni_scratch *scratch = scratch_here();
+	__u32 at = paths ? paths->at : 0;
+	__u8 byte;
+
+	if (!paths || !scratch || at >= CNI_TEXT)
+		return 1;
+	paths->at = at + 1;
+	byte = scratch->record.text[at];
+	if (!paths->inside)
+		scratch->directories[0] = byte == '/' ? HASH_OF_ROOT : HASH_OF_HERE;
+	if (byte && byte != '/' && !(byte == ':' && paths->wanted)) {
+		paths->inside = true;
+		if (byte == '.' && paths->dots == paths->length)
+			paths->dots++;
+		paths->length++;
+		paths->name = (paths->name ^ byte) * HASH_FACTOR;
+		return 0;
+	}
+	end_name(paths, scratch->directories);
+	if (byte == '/') {
+		paths->inside = true;
+		return 0;
+	}
+	if (paths->wanted) {
+		paths->found = paths->inside && !paths->odd &&
+			       scratch->directories[paths->depth & (CNI_DEPTH - 1)] == paths->wanted;
+		paths->inside = false;
+		paths->odd = false;
+		paths->depth = 0;
+	}
+	return !byte || paths->found;
+}
+
+STEP(take_bytes, struct paths *paths)
+{
+	return next_byte(paths) != 0;
+}
+
+/*
+ * Whether the path that was executed lies in a directory of CNI_PATH, by their names alone. Both are in the
+ * record's text.
+ */
+__noinline int lies_in_cni_path(__u32 cni_path)
+{
+	struct cni_scratch *scratch = scratch_here();
+	struct paths paths = {};
+
+	if (!cni_path || !scratch)
+		return 0;
+	LOOP(take_bytes, &paths);
+	if (!paths.depth || paths.odd)
+		return 0;
+	paths = (struct paths){
+		.at = cni_path + CNI_PATH_SIGN,
+		.wanted = scratch->directories[(paths.depth - 1) & (CNI_DEPTH - 1)],
+	};
+	LOOP(take_bytes, &paths);
+	return paths.found;
+}
+
+/* The part of the record that tells who executes a program, and where that is. */
 __noinline int describe_cni_start(void)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -204,19 +322,6 @@ __noinline int describe_cni_start(void)
 	return 0;
 }
 
-/* Remembers a call, and that the current process and all that descend from it belong to it. */
-static __always_inline void remember_call(__u32 pid, const struct cni_call *call, bool trusted)
-{
-	void *calls = trusted ? (void *)&cni_calls : (void *)&cni_untrusted;
-
-	if (bpf_map_update_elem(calls, &pid, call, BPF_ANY))
-		count_lost_call(call->outer, RECORD_CNI_END);
-	else
-		__sync_fetch_and_add(&in_calls, 1);
-	if (!call->unreadable)
-		join_call(bpf_get_current_task_btf(), pid, call->started);
-}
-
 /* Whether the call was remembered until now. */
 static __always_inline bool forget_call(__u32 pid, bool trusted)
 {
@@ -226,46 +331,42 @@ static __always_inline bool forget_call(__u32 pid, bool trusted)
 	return true;
 }
 
-/*
- * The current process executes a program with CNI_COMMAND in its environment; or perhaps does, if that cannot
- * be read. `known` is what it began before.
- */
-static __always_inline void cni_call_begin(__u32 pid, __u64 started, struct cni_call *known, const char *path,
-					   struct environment *env)
+/* Remembers a call, and that the current process and all that descend from it belong to it. */
+static __always_inline bool remember_call(__u32 pid, const struct cni_call *call, bool trusted)
 {
-	struct cni_call call = {.started = started};
-	struct cni_scratch *scratch = scratch_here();
-	struct cni_start_record *record;
-	struct cni_member *member;
-	__u32 length;
+	void *calls = trusted ? (void *)&cni_calls : (void *)&cni_untrusted;
+
+	if (!call->unreadable)
+		join_call(bpf_get_current_task_btf(), pid, call->started);
+	if (bpf_map_update_elem(calls, &pid, call, BPF_ANY)) {
+		count_lost(call->plugin ? RECORD_CNI_END : RECORD_CNI_EXEC);
+		return false;
+	}
+	__sync_fetch_and_add(&in_calls, 1);
+	return true;
+}
+
+/* What is known of a process that executes a program for the first time, of those that matter. */
+static __always_inline void describe_call(struct cni_call *call, __u64 started,
+					  const struct cni_start_record *record)
+{
+	struct cni_member *member = in_calls ? member_of(bpf_get_current_task_btf(), false) : NULL;
+
+	call->started = started;
+	call->began = record->time;
+	call->own = record->own_cookie;
+	if (member && member->pid) {
+		call->outer = member->pid;
+		call->outer_started = member->started;
+	}
+}
+
+/* Writes the text of the record: the path, and the variables that matter. */
+static __always_inline void keep_text(struct cni_start_record *record, const char *path,
+				      struct environment *env)
+{
 	long used;
 
-	if (!scratch)
-		return;
-	record = &scratch->record;
-	describe_cni_start();
-	if (known) {
-		call = *known;
-	} else {
-		call.began = record->time;
-		call.own = record->own_cookie;
-		member = in_calls ? member_of(bpf_get_current_task_btf(), false) : NULL;
-		if (member && member->pid) {
-			call.outer = member->pid;
-			call.outer_started = member->started;
-		}
-	}
-	call.unreadable = env->command == COMMAND_UNREADABLE;
-	if (!known)
-		remember_call(pid, &call, record->trusted);
-	else if (known->unreadable && !call.unreadable) {
-		known->unreadable = 0;
-		known->began = record->time;
-		join_call(bpf_get_current_task_btf(), pid, started);
-	}
-	record->type = call.outer ? RECORD_CNI_EXEC : RECORD_CNI_START;
-	record->outer = call.outer;
-	record->outer_started = call.outer_started;
 	record->text[0] = 0;
 	if (record->trusted) {
 		env->room = CNI_TEXT;
@@ -285,9 +386,52 @@ static __always_inline void cni_call_begin(__u32 pid, __u64 started, struct cni_
 	/* An environment may have more variables than the loop has steps: then what is left is missing. */
 	record->cut = env->cut || env->at < env->end;
 	record->length = env->used;
+}
+
+/*
+ * The current process executes a program with CNI_COMMAND in its environment; or perhaps does, if that cannot
+ * be read. `known` is what it began before: a helper, or nobody knows what.
+ */
+static __always_inline void cni_call_begin(__u32 pid, __u64 started, struct cni_call *known, const char *path,
+					   struct environment *env)
+{
+	struct cni_scratch *scratch = scratch_here();
+	struct cni_start_record *record;
+	struct cni_call call = {};
+	__u32 length;
+
+	if (!scratch)
+		return;
+	record = &scratch->record;
+	describe_cni_start();
+	keep_text(record, path, env);
+	if (known)
+		call = *known;
+	else
+		describe_call(&call, started, record);
+	call.unreadable = env->command == COMMAND_UNREADABLE;
+	call.plugin = !call.outer || lies_in_cni_path(env->cni_path);
+	if (!known) {
+		if (!remember_call(pid, &call, record->trusted) && !call.plugin)
+			return;
+	} else if (known->unreadable || call.plugin) {
+		known->began = record->time;
+		known->plugin = call.plugin;
+		if (known->unreadable && !call.unreadable)
+			join_call(bpf_get_current_task_btf(), pid, started);
+		known->unreadable = call.unreadable;
+	} else {
+		return; /* a helper still */
+	}
+	record->type = call.plugin ? RECORD_CNI_START : RECORD_CNI_EXEC;
+	record->outer = call.outer;
+	record->outer_started = call.outer_started;
 	length = offsetof(struct cni_start_record, text) + env->used;
-	if (length <= sizeof(*record) && bpf_ringbuf_output(&ring, record, length, 0))
-		count_lost_call(call.outer, RECORD_CNI_START);
+	if (length > sizeof(*record) || !bpf_ringbuf_output(&ring, record, length, 0))
+		return;
+	count_lost(record->type);
+	if (!call.plugin)
+		forget_call(pid, record->trusted);
 }
 
 /* The last thread of the current process has ended; `leader` is its first one. */
@@ -310,7 +454,7 @@ static __always_inline void cni_call_end(struct task_struct *task, struct task_s
 	send_cgroup(&cgroup);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
 	if (!record) {
-		count_lost_call(call.outer, RECORD_CNI_END);
+		count_lost(call.plugin ? RECORD_CNI_END : RECORD_CNI_EXEC);
 		return;
 	}
 	record->type = RECORD_CNI_END;
@@ -324,6 +468,7 @@ static __always_inline void cni_call_end(struct task_struct *task, struct task_s
 	record->entered_inum = record->entered_cookie ? call.entered_inum : 0;
 	record->several = call.several;
 	record->nested = call.outer != 0;
+	record->helper = !call.plugin;
 	record->trusted = trusted;
 	record->time = bpf_ktime_get_boot_ns();
 	record->started = call.started;
@@ -360,7 +505,7 @@ static __always_inline void process_exec(struct task_struct *task, const struct 
 	started = task->group_leader->start_boottime;
 	known = call_at(pid, started, &trusted);
 	/* A plugin it is for good. A helper may become one, as chroot does that executes one. */
-	if (known && !known->unreadable && !known->outer)
+	if (known && !known->unreadable && known->plugin)
 		return;
 	mm = task->mm;
 	env.at = mm->env_start;

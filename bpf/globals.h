@@ -197,6 +197,7 @@ struct cni_call {
 	__u32 entered_inum; /* written after `entered` */
 	__u32 several; /* not 0: tasks of the call have entered another one, too */
 	__u32 unreadable; /* not 0: its environment could not be read, so it may be none */
+	__u32 plugin; /* not 0: it is one, and not a helper */
 };
 
 /*
@@ -240,8 +241,11 @@ static __u64 in_calls;
 
 #define CNI_CHUNK 1024 /* bytes of an environment that are looked at in one go */
 
+#define CNI_DEPTH 64 /* names in a path whose directory is compared; a power of two */
+
 struct cni_scratch {
 	char chunk[CNI_CHUNK];
+	__u64 directories[CNI_DEPTH]; /* of a path, from the first name on: their hashes */
 	struct cni_start_record record;
 };
 

@@ -8,9 +8,9 @@
 SEC("?tp_btf/sched_process_fork")
 int BPF_PROG(cni_fork, struct task_struct *parent, struct task_struct *child)
 {
-	inherit_call(child);
 	if (child->nsproxy->net_ns != parent->nsproxy->net_ns)
 		task_fork(child);
+	inherit_call(child);
 	return 0;
 }
 

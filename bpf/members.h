@@ -24,15 +24,6 @@ static __always_inline struct cni_call *call_at(__u32 pid, __u64 started, bool *
 }
 
 /*
- * A record about a process that belonged to a call already is lost: of a helper, or of a plugin's delegate,
- * which Python alone tells apart. Where helpers are not asked for, it counts as a delegate's.
- */
-static __always_inline void count_lost_call(bool nested, __u32 type)
-{
-	count_lost(nested && wanted(RECORD_CNI_EXEC) ? RECORD_CNI_EXEC : type);
-}
-
-/*
  * The task belongs to this call from now on. Without memory for that, helpers of it will be taken for calls:
  * one stands for all of them in the count of what is lost.
  */

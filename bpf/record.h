@@ -98,8 +98,8 @@ struct netns_record {
 
 /*
  * A process that may begin a CNI call has executed a program with CNI_COMMAND in its environment. The type is
- * RECORD_CNI_START where no ancestor of the process belongs to a CNI call: then this begins one. Otherwise it
- * is RECORD_CNI_EXEC: a plugin that another plugin calls, or a helper. Python knows, from `text`.
+ * RECORD_CNI_START if it is a plugin: no ancestor of the process belongs to a CNI call, or the program lies
+ * in a directory of CNI_PATH. Otherwise it is a helper, and the type is RECORD_CNI_EXEC.
  */
 struct cni_start_record {
 	__u8 type;
@@ -111,12 +111,12 @@ struct cni_start_record {
 	__u64 own_cookie;
 	__u64 path_cookie; /* the namespace that CNI_NETNS led to at that time; 0: not known for certain */
 	struct task task;
-	__u32 outer; /* of a RECORD_CNI_EXEC: process whose call it belonged to already */
+	__u32 outer; /* the process whose call it belonged to already, or 0 */
 	__u64 outer_started; /* and when that was started */
 	__u16 trusted; /* not 0: it holds CAP_SYS_ADMIN in the initial user namespace */
 	__u16 args_length; /* bytes used in `args` */
 	__u32 path_inum;
-	char args[CNI_ARGS]; /* of a RECORD_CNI_EXEC: the arguments, each closed by NUL; cut where full */
+	char args[CNI_ARGS]; /* the arguments, each closed by NUL; cut where full */
 	/* The path that was executed, then the variables that matter, each closed by NUL. */
 	char text[CNI_TEXT];
 };
@@ -130,7 +130,8 @@ struct cni_end_record {
 	struct task task; /* the first thread of the process */
 	__u8 trusted; /* as in the cni_start_record */
 	__u8 several; /* not 0: its tasks have entered several */
-	__u16 nested; /* not 0: the cni_start_record was a RECORD_CNI_EXEC */
+	__u8 nested; /* not 0: the cni_start_record had an `outer` */
+	__u8 helper; /* not 0: its type was RECORD_CNI_EXEC */
 	__u64 time;
 	__u64 started; /* as in the cni_start_record */
 	__u64 duration;

@@ -55,10 +55,10 @@ _END_CUT: Final = cni_end_record(unreadable=1, status=9, duration=1, **(_BRIDGE 
 _OUTER: Final[_Fields] = {"outer": 20, "outer_started": 5}
 _PATH: Final = b"CNI_PATH=/opt/cni/bin:/usr/lib/cni"
 _DELEGATE, _HELPER = (
-    cni_start_record(path, *_VARIABLES, _PATH, args=b"x\0-t\0nat\0", **_OUTER, **(_BRIDGE | {"pid": pid}))
-    for pid, path in ((22, b"/opt/cni/bin/host-local"), (23, b"/usr/sbin/iptables"))
+    cni_start_record(path, *_VARIABLES, _PATH, type=kind, args=b"x\0-t\0nat\0", **_OUTER, **(_BRIDGE | {"pid": pid}))
+    for kind, pid, path in ((8, 22, b"/opt/cni/bin/host-local"), (10, 23, b"/usr/sbin/iptables"))
 )
-_ENDS: Final = [cni_end_record(nested=1, duration=1, **(_BRIDGE | {"pid": pid})) for pid in (22, 23)]
+_ENDS: Final = [cni_end_record(nested=1, helper=pid == 23, duration=1, **(_BRIDGE | {"pid": pid})) for pid in (22, 23)]
 _ROOTLESS: Final = cni_start_record(b"/x/bridge", *_VARIABLES, trusted=0, **(_BRIDGE | {"pid": 24}))
 _ENTERED: Final = [cni_entered_record(pid, 5, *where) for pid in (20, 23) for where in (BLUE, (4098, 4026532002))]
 _ROOTLESS_END: Final = cni_end_record(

@@ -96,7 +96,7 @@ def _decode(decoder: Decoder, content: bytes, at: int, size: int) -> Event | Non
     kind, counted = content[at] if size else None, decoder.undecodable
     event = decoder.decode(memoryview(content), at, size)
     if event:
-        made = {CNI_EXEC: (CniStart,), CNI_END: (CniEnd, CniExec)}.get(content[at], (TYPES[content[at]],))
+        made = {CNI_EXEC: (), CNI_END: (CniEnd, CniExec)}.get(content[at], (TYPES[content[at]],))
         assert type(event) in made
         assert decoder.undecodable == counted
     else:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from cni_collector import CniEnd, CniExec, CniStart, Collector, Event, Pod
+from cni_collector.identity.cni_environment import lies_in_cni_path
 from cni_collector.kernel import tiers
 from cni_collector.kernel.objects import Object
 
@@ -250,6 +251,59 @@ def test_plugins_are_calls_and_helpers_are_not(watch: Watch, tmp_path: Path) -> 
     ]
     ends = [event for event in told if isinstance(event, CniExec)]
     assert all(event.duration_ns > 0 and event.uid == 0 and event.comm and event.netns is None for event in ends)
+
+
+@pytest.mark.parametrize(
+    ("path", "cni_path"),
+    [
+        ("{here}/true", "{here}"),
+        ("{here}/true", "/nowhere:{here}"),
+        ("{here}/true", "/nowhere:{here}/:/elsewhere"),
+        ("{here}/true", "/..{here}/../{name}/."),
+        ("/.//..{here}///./true", "//{here}//"),
+        ("{here}/sub/../true", "{here}/sub/.."),
+        ("./true", ":./sub/..:"),
+        ("sub/../true", "./././"),
+        ("sub/true", "/nowhere:sub"),
+        ("{here}/..odd/true", "{here}/..odd"),
+        ("{here}/.../true", "{here}/..."),
+        ("{here}/sub/true", "{here}"),
+        ("{here}/true", "{here}/sub"),
+        ("{here}/true", "{here}x:{here}/true:/"),
+        ("{here}/true", ""),
+        ("{here}/true", ":::"),
+        ("{here}/true", "."),
+        ("/bin/true", "bin"),
+        ("{here}/true", "relative:../{name}"),
+        ("{here}/true", "/.../../{here}x"),
+    ],
+)
+def test_what_lies_in_cni_path_is_a_plugin(watch: Watch, tmp_path: Path, path: str, cni_path: str) -> None:
+    """The kernel side says so of names; `list --cni` by Python's normalisation: they agree."""
+    for directory in (tmp_path, *(tmp_path / name for name in ("sub", "..odd", "..."))):
+        directory.mkdir(exist_ok=True)
+        _program(directory / "true", "exit 0")
+    path, cni_path = (one.format(here=tmp_path, name=tmp_path.name) for one in (path, cni_path))
+    since = len(watch.events)
+    pid = _run(SH, "-c", f"cd {tmp_path} && env {path}; :", environment=_environment(cni_path=cni_path))
+    told = [event for event in _told(watch, since, pid) if event.pid != pid]
+    plugin = lies_in_cni_path(path.encode(), [b"CNI_PATH=" + cni_path.encode()])
+    assert [event.type for event in told] == (["cni_start", "cni_end"] if plugin else ["cni_exec"])
+    if plugin:
+        assert isinstance(told[0], CniStart)
+        assert told[0].plugin == path
+
+
+@pytest.mark.parametrize(("names", "plugin"), [(63, True), (64, False)])
+def test_a_path_that_is_too_deep_lies_nowhere(watch: Watch, tmp_path: Path, names: int, plugin: bool) -> None:
+    deep = tmp_path / "/".join("d" * (names - len(tmp_path.parts)))
+    deep.mkdir(parents=True)
+    program = _program(deep / "true", "exit 0")
+    assert program.count("/") == names
+    since = len(watch.events)
+    pid = _run(SH, "-c", f"{program}; :", environment=_environment(cni_path=deep))
+    told = [event.type for event in _told(watch, since, pid) if event.pid != pid]
+    assert told == (["cni_start", "cni_end"] if plugin else ["cni_exec"])
 
 
 def test_the_arguments_of_a_helper_have_256_bytes(watch: Watch, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cni_collector import CniEnd, CniStart, Event, NetnsCreate, NetnsEnter, NetnsExit, NetnsFound
+from cni_collector import CniEnd, CniExec, CniStart, Event, NetnsCreate, NetnsEnter, NetnsExit, NetnsFound
 
 from ..support.podman import Podman
 from ..support.watch import Watch, watching
@@ -192,7 +192,7 @@ DEL = ["DEL tuning", "DEL firewall", "DEL portmap", "DEL bridge", "DEL bridge > 
 
 
 INHERITED = ("command", "cni_container_id", "ifname", "netns_path", "netns", "args", "pod")
-"""What is the same for a plugin and for all that it executes."""
+"""What a plugin is told in its environment."""
 
 
 def _pairs(events: list[Event]) -> dict[int, tuple[CniStart, CniEnd]]:
@@ -259,15 +259,20 @@ def test_a_container_on_a_bridge_by_cni(watch: Watch) -> None:
     assert list(callers.values()) == [PROBE + ADD, PROBE + DEL]
     assert next(iter(callers)) == moves[0].pid
 
-    # What plugins execute inherits the variables: calls of their own, below the plugin's.
-    others = _pairs([e for e in calls if e.cni_container_id == container and e.pid not in plugins])
-    above_others = set()
-    for start, end in others.values():
-        assert start.parent in plugins
-        outer, outer_end = plugins[start.parent]
-        above_others.add((outer.command, os.path.basename(outer.plugin or "")))
-        for field in INHERITED:
-            assert getattr(start, field) == getattr(outer, field)
-        order = [watch.events.index(e) for e in (outer, start, end, outer_end)]
-        assert order == sorted(order)
-    assert above_others == {("ADD", "bridge"), ("ADD", "firewall"), ("DEL", "bridge"), ("DEL", "firewall")}
+    # What plugins execute inherits the variables: helpers, each told before its plugin ends.
+    helpers = [e for e in watch.events if isinstance(e, CniExec) and e.call in plugins]
+    whose = set()
+    for helper in helpers:
+        assert helper.call
+        start, end = plugins[helper.call]
+        whose.add((start.command, os.path.basename(start.plugin)))
+        assert watch.events.index(start) < watch.events.index(helper) < watch.events.index(end)
+        assert helper.netns is None
+    assert whose == {("ADD", "bridge"), ("ADD", "firewall"), ("DEL", "bridge"), ("DEL", "firewall")}
+    assert "iptables" in {os.path.basename(helper.executable) for helper in helpers}
+    assert {e.pid for e in calls if e.cni_container_id == container} == plugins.keys() - _probes(plugins)
+
+
+def _probes(plugins: dict[int, tuple[CniStart, CniEnd]]) -> set[int]:
+    """Those that are asked for their versions only."""
+    return {pid for pid, (start, _) in plugins.items() if start.command == "VERSION"}

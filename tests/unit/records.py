@@ -23,9 +23,10 @@ CNI_START_FIELDS = (
     f"type cut length own_inum time started own_cookie path_cookie {TASK_FIELDS} outer outer_started trusted "
     "args_length path_inum args"
 )
-CNI_END = struct.Struct(f"=BBHI{TASK}BBHQQQQ")
+CNI_END = struct.Struct(f"=BBHI{TASK}BBBBQQQQ")
 CNI_END_FIELDS = (
-    f"type unreadable status entered_inum {TASK_FIELDS} trusted several nested time started duration entered_cookie"
+    f"type unreadable status entered_inum {TASK_FIELDS} trusted several nested helper "
+    "time started duration entered_cookie"
 )
 CNI_ENTERED = struct.Struct("=IIQQI")
 CGROUP = struct.Struct("@BBHIQ")
@@ -57,11 +58,11 @@ def netns_record(**fields: int | bytes) -> bytes:
 def cni_start_record(*texts: bytes, length: int | None = None, **fields: int | bytes) -> bytes:
     """A `struct cni_start_record` as the kernel sends it, up to the last text; the first text is the executed path.
 
-    It is of a trusted process, and begins a CNI call unless it has `outer`.
+    It is of a trusted process, and of a plugin.
     """
     text = b"".join(one + b"\0" for one in texts)
     args = fields.get("args", b"")
-    usual: dict[str, int | bytes] = {"type": 10 if "outer" in fields else 8, "trusted": 1, "args": b""}
+    usual: dict[str, int | bytes] = {"type": 8, "trusted": 1, "args": b""}
     usual |= {"args_length": len(args) if isinstance(args, bytes) else 0}
     fields = usual | fields | {"length": len(text) if length is None else length}
     return _packed(CNI_START, CNI_START_FIELDS, fields) + text

@@ -550,13 +550,14 @@ def test_without_cni_path_nothing_lies_in_it() -> None:
 
 def run(calls: CniCalls, pid: int, path: str, outer: int | None, **more: Any) -> CniStart | None:
     """A process executes a program with the variables of a call, out of a process that belongs to one, if any."""
-    told = {"outer": (outer, STARTED) if outer else None} | more
+    helper = outer is not None and not path.startswith(("/opt/cni/bin/", "/usr/lib/cni/"))
+    told = {"outer": (outer, STARTED) if outer else None, "helper": helper} | more
     return calls.begin(executed(process(pid), told.pop("own", HOST), 20, STARTED, text(path, *VARIABLES, PATH), **told))
 
 
 def over(calls: CniCalls, pid: int, **more: Any) -> CniEnd | CniExec | None:
-    """It ends."""
-    return calls.end(ended(process(pid), STARTED, 100, **({"nested": True} | more)))
+    """It ends, and is a helper if it is not known."""
+    return calls.end(ended(process(pid), STARTED, 100, **({"nested": True, "helper": True} | more)))
 
 
 def test_a_plugin_its_delegate_and_its_helpers(calls: CniCalls) -> None:
@@ -597,11 +598,12 @@ def test_a_helper_that_executes_a_plugin_becomes_one(calls: CniCalls) -> None:
     assert (end.plugin, end.duration_ns) == ("/opt/cni/bin/bridge", 70)
 
 
-def test_what_began_inside_of_a_call_and_was_lost_is_neither(calls: CniCalls) -> None:
-    """It may have been a plugin or a helper; and whose helper its helpers are is not known."""
+def test_of_what_began_inside_of_a_call_and_was_lost_only_a_plugins_end_is_told(calls: CniCalls) -> None:
+    """And whose helper its helpers are is not known."""
     run(calls, 1, "/opt/cni/bin/bridge", None)
     assert run(calls, 3, "/usr/bin/tee", 2) is None
     assert over(calls, 2) is None
+    assert isinstance(over(calls, 4, helper=False), CniEnd)
     helper = over(calls, 3)
     assert isinstance(helper, CniExec)
     assert helper.call is None

@@ -186,7 +186,8 @@ VALUES = {
     "comm": st.binary(max_size=16),
     "trusted": st.integers(0, 1),
     "several": st.integers(0, 1),
-    "nested": st.just(0),
+    "nested": st.integers(0, 1),
+    "helper": st.just(0),
 }
 LONG = {"time", "cookie", "other_cookie", "cgroup", "lifetime", "teardown", "started", "duration", "entered_cookie"}
 ANY_NETNS_RECORD, ANY_CNI_END_RECORD = (
@@ -534,9 +535,9 @@ def test_a_helper_is_told_once_at_its_end() -> None:
     records = [
         cni_start_record(*ENVIRONMENT, **OWN, **TASK, started=5),
         cni_start_record(
-            b"/sbin/iptables", *ENVIRONMENT[1:], **helper, **OUTER, started=6, args=b"iptables\0-t\0\xff\0"
+            b"/sbin/iptables", *ENVIRONMENT[1:], type=10, **helper, **OUTER, started=6, args=b"iptables\0-t\0\xff\0"
         ),
-        cni_end_record(nested=1, status=0x0100, duration=9, started=6, **helper),
+        cni_end_record(nested=1, helper=1, status=0x0100, duration=9, started=6, **helper),
     ]
     told = [decode.decode(raw, 0, len(raw)) for raw in records]
     assert told[1:] == [

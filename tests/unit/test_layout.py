@@ -29,7 +29,8 @@ LAYOUTS = {  # the fields in the order of the format; those that Python reads as
     ),
     "cni_end_record": (
         wire.CNI_END_RECORD,
-        f"type unreadable status entered_inum {TASK} trusted several nested time started duration entered_cookie",
+        f"type unreadable status entered_inum {TASK} trusted several nested helper "
+        "time started duration entered_cookie",
     ),
     "cni_entered_record": (wire.CNI_ENTERED_RECORD, "type pid started cookie inum"),
     "cgroup_record": (wire.CGROUP_RECORD, "type level length hierarchy id"),

@@ -103,7 +103,7 @@ class PrometheusExporter(MetricSource):
                     self._alive += (
                         lost.get("netns_create", 0) + lost.get("netns_found", 0) - lost.get("netns_destroy", 0)
                     )
-                    self._ends_lost |= "cni_end" in lost or "cni_exec" in lost  # which of them is not always known
+                    self._ends_lost |= "cni_end" in lost
 
     def deliver(self, _: None) -> None:
         """Nothing: it is fetched."""

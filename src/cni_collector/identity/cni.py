@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from ..events import CniEnd, CniExec, CniStart, Netns, Task
-from .cni_environment import lies_in_cni_path, parse_args, parse_environment, read_environment, text
+from .cni_environment import parse_args, parse_environment, read_environment, text
 from .namespaces import Namespaces
 
 _TRUSTED: Final = 1 << 13
@@ -46,11 +46,12 @@ class Executed(NamedTuple):
         started: when the process was started, likewise.
         text: the path that was executed and the variables that matter, each closed by NUL.
         cut: something of the environment is missing.
+        helper: it is one, and not a plugin.
         trusted: the process holds CAP_SYS_ADMIN in the initial user namespace.
         own: the network namespace that it is in.
         led: the network namespace that CNI_NETNS led to, for this process; None where that is not known for certain.
         outer: the process whose CNI call it belongs to already; None where this begins one.
-        args: its arguments, each closed by NUL, at most 256 bytes; empty where `outer` is None.
+        args: its arguments, each closed by NUL, at most 256 bytes.
     """
 
     time: str
@@ -59,6 +60,7 @@ class Executed(NamedTuple):
     started: int
     text: bytes
     cut: bool = False
+    helper: bool = False
     trusted: bool = True
     own: Netns | None = None
     led: Netns | None = None
@@ -78,6 +80,7 @@ class Ended(NamedTuple):
         unreadable: its environment could not be read at first, so it may have been no CNI call.
         trusted: as in `Executed`.
         nested: it belonged to a CNI call already when it executed that.
+        helper: as in `Executed`.
         entered: the namespace that its tasks have entered, if it was one, and not its own.
         several: they have entered several.
     """
@@ -90,6 +93,7 @@ class Ended(NamedTuple):
     unreadable: bool = False
     trusted: bool = True
     nested: bool = False
+    helper: bool = False
     entered: Netns | None = None
     several: bool = False
 
@@ -186,7 +190,7 @@ class CniCalls:
             return None
         processes = self._trusted if told.trusted else self._untrusted
         plugin = known.plugin if known else self._plugin_of(told.outer)
-        if told.outer and not lies_in_cni_path(path, variables):
+        if told.helper:
             if not known:
                 args = text(told.args.rstrip(b"\0").replace(b"\0", b" ")) or None
                 processes.add(process, _Helper(told.when, _bounded(text(path), told.trusted), args, plugin))
@@ -273,8 +277,8 @@ class CniCalls:
         """A CNI call ends, or a helper.
 
         Returns:
-            The event; None where it was neither, or its beginning was lost and nobody can tell which. Where the
-            beginning of what certainly was a call was lost, the event has only what the end says.
+            The event; None where it was neither, or a helper whose beginning is not known. Where the beginning of a
+            call was lost, the event has only what the end says.
         """
         process = (told.task.pid, told.started)
         if told.several:
@@ -292,7 +296,7 @@ class CniCalls:
         }
         trusted = None if told.trusted else False
         if it is None:
-            if told.unreadable or told.nested:
+            if told.unreadable or told.helper:
                 return None
             return CniEnd(**told_by_end, netns=told.entered, name=self._name(told.entered), trusted=trusted)
         if isinstance(it, _Helper):

@@ -64,7 +64,7 @@ SLOT: Final = struct.Struct(f"=I4x{NETNS_RECORD.format[1:]}")
 """A `struct netns_record` as it lies in the ring: the length out of the ring's header, then its fields."""
 CNI_START_RECORD: Final = struct.Struct(f"=BBHIQQQQ{_TASK}IQHHI256s")
 """`struct cni_start_record` up to its text."""
-CNI_END_RECORD: Final = struct.Struct(f"=BBHI{_TASK}BBHQQQQ")
+CNI_END_RECORD: Final = struct.Struct(f"=BBHI{_TASK}BBBBQQQQ")
 """`struct cni_end_record`."""
 CNI_ENTERED_RECORD: Final = struct.Struct("=IIQQI")
 """`struct cni_entered_record`."""

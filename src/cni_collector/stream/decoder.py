@@ -197,7 +197,7 @@ class Decoder:
     def _cni_start(self, record: bytes) -> Event | None:
         """The event of a `struct cni_start_record`."""
         (
-            _, cut, length, own_inum, when, started, own_cookie, path_cookie, *task, outer, outer_started, trusted,
+            kind, cut, length, own_inum, when, started, own_cookie, path_cookie, *task, outer, outer_started, trusted,
             args_length, path_inum, args,
         ) = CNI_START_RECORD.unpack_from(record)  # fmt: skip
         text = record[CNI_START_RECORD.size :]
@@ -211,6 +211,7 @@ class Decoder:
                 started,
                 text,
                 bool(cut),
+                helper=kind == CNI_EXEC,
                 trusted=bool(trusted),
                 own=self._netns(own_cookie, own_inum),
                 led=self._netns(path_cookie, path_inum),
@@ -228,7 +229,7 @@ class Decoder:
     def _cni_end(self, record: bytes) -> Event | None:
         """The event of a `struct cni_end_record`."""
         (
-            _, unreadable, status, inum, *task, trusted, several, nested, when, started, duration, cookie,
+            _, unreadable, status, inum, *task, trusted, several, nested, helper, when, started, duration, cookie,
         ) = CNI_END_RECORD.unpack(record)  # fmt: skip
         return self._cni_calls.end(
             Ended(
@@ -240,6 +241,7 @@ class Decoder:
                 unreadable=bool(unreadable),
                 trusted=bool(trusted),
                 nested=bool(nested),
+                helper=bool(helper),
                 entered=self._netns(cookie, inum),
                 several=bool(several),
             )

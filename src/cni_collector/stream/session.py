@@ -47,7 +47,7 @@ from .snapshot import boot_id, take
 ATTRIBUTION: Final[EventTypes] = frozenset({NetnsCreate, NetnsDestroy, CniStart, CniEnd})
 """What has to be known, asked for or not, to say which pod a namespace is for."""
 _UNASKED: Final[EventTypes] = ATTRIBUTION | {CniExec}
-"""What the decoder makes, asked for or not: only when it is decoded is it known whether a program is a helper."""
+"""What the decoder makes, asked for or not: helpers are among what belongs to a CNI call."""
 LOOK: Final = 1.0
 """Seconds at least between two looks for what the kernel skipped, which cost system calls."""
 CHUNK: Final = 512
