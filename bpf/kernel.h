@@ -81,7 +81,6 @@ struct net {
 
 struct nsproxy {
 	struct mnt_namespace *mnt_ns;
-	struct pid_namespace *pid_ns_for_children;
 	struct net *net_ns;
 };
 
@@ -209,8 +208,14 @@ struct files_struct {
 	struct fdtable *fdt;
 };
 
+struct upid {
+	struct pid_namespace *ns;
+};
+
 struct pid {
+	unsigned int level;
 	struct hlist_head tasks[1];
+	struct upid numbers[1]; /* in the kernel, one for each level */
 };
 
 typedef struct {
@@ -240,6 +245,7 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct signal_struct *signal;
 	struct mm_struct *mm;
+	struct pid *thread_pid;
 	struct hlist_node pid_links[1];
 	void *worker_private;
 	const struct cred *cred;
