@@ -51,7 +51,7 @@ struct {
 /* Found once by cni_host. The host's netns never goes away, so its address is its identity. */
 static struct net *host_net;
 static const struct proc_ns_operations *net_ns_operations;
-static const struct pid_namespace *initial_pid_ns;
+static const struct pid_namespace *own_pid_ns; /* the collector's */
 static const struct super_block *nsfs;
 
 /* Learnt from the first run of cleanup_net() instead of from kallsyms, which the machine may hide. */

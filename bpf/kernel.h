@@ -92,7 +92,6 @@ struct net {
 
 struct nsproxy {
 	struct mnt_namespace *mnt_ns;
-	struct pid_namespace *pid_ns_for_children;
 	struct net *net_ns;
 };
 

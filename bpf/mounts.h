@@ -280,7 +280,7 @@ int cni_mounts(void *ctx)
 		return 1;
 	list->used = 0;
 	list->unsure = 0;
-	begin_walk(&list_walk, BPF_CORE_READ(initial_pid_ns, child_reaper));
+	begin_walk(&list_walk, BPF_CORE_READ(own_pid_ns, child_reaper));
 	LOOP(list_next, &at);
 	return list->unsure || !list_walk.ended;
 }

@@ -11,6 +11,16 @@ STEP(to_parent, const struct task_struct **task)
 	return 0;
 }
 
+/* The pid namespace that a task is in. Its children may be born into another (pid_ns_for_children). */
+static __always_inline const struct pid_namespace *pid_ns_of(const struct task_struct *task)
+{
+	const struct pid *pid = BPF_CORE_READ(task, thread_pid);
+	const struct upid *number = (const void *)pid + bpf_core_field_offset(struct pid, numbers) +
+				    BPF_CORE_READ(pid, level) * bpf_core_type_size(struct upid);
+
+	return BPF_CORE_READ(number, ns);
+}
+
 /*
  * Who is the host: the netns of the first task, which every line of ancestors ends at. Run once,
  * before anything is attached. (/proc/1/ns/net may be unreadable, and is another in a container.)
@@ -28,10 +38,10 @@ int cni_host(struct bpf_raw_tracepoint_args *ctx)
 	if (BPF_CORE_READ(nsfs, s_magic) != NSFS_MAGIC)
 		return 2;
 
+	own_pid_ns = pid_ns_of(task);
 	LOOP(to_parent, &task);
 	if (BPF_CORE_READ(task, pid))
 		return 1;
-	initial_pid_ns = BPF_CORE_READ(task, nsproxy, pid_ns_for_children);
 	host_net = BPF_CORE_READ(task, nsproxy, net_ns);
 	net_ns_operations = BPF_CORE_READ(host_net, ns.ops);
 	netns_at(host_net, &ns);

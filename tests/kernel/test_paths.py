@@ -150,6 +150,15 @@ def test_what_others_have_mounted_for_themselves_is_no_name(place: Path) -> None
         other.end()
 
 
+@pytest.mark.any_tier
+def test_names_are_those_that_the_first_process_sees(place: Path) -> None:
+    """In a container that has pids of its own, as a machine that systemd runs, that is the container's."""
+    with a_netns() as (one, a):
+        script = f'mount --bind {of(one)} {place}; exec unshare --pid --fork --mount-proc "$@"'
+        inside = listed_by_cookie("unshare", "--mount", "sh", "-ec", script, "sh")
+        assert (inside[a]["names"], names(a)) == ([str(place)], [[]])
+
+
 def test_a_name_moves_with_the_topmost_mount(watch: Watch, place: Path) -> None:
     since = now(watch)
     with a_netns() as (one, a), a_netns() as (two, b):
