@@ -15,6 +15,8 @@ struct cni_end_record *keep_cni_end_record;
 enum record_type keep_record_type;
 enum cause keep_cause;
 enum edge keep_edge;
+enum netns_state keep_netns_state;
+struct audited *keep_audited;
 
 /* Shared with Python. */
 
@@ -64,6 +66,20 @@ static bool snapshot_walks;
 
 /* Where it writes a path. */
 struct cgroup_record snapshot_cgroup;
+
+/* The audit. */
+
+/* Namespaces on the kernel's list that are not tracked, by cookie. Python empties it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024); /* more are for the next audit */
+	__type(key, __u64);
+	__type(value, struct tracked);
+} untracked SEC(".maps");
+
+/* Where cni_tracked and cni_members write. Only the reader runs them. */
+static struct audited audited;
+static __u64 member_of;
 
 /* Where cni_where writes. Only the reader runs that, so one is enough. */
 static struct task_place place;

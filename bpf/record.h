@@ -139,6 +139,21 @@ struct task_place {
 	__u32 tid;
 };
 
+/* What an audit finds of a namespace that is tracked. */
+enum netns_state {
+	NETNS_ALIVE = 0,
+	NETNS_DYING = 1, /* nobody holds it any more; the kernel's clean-up is queued, or runs */
+	NETNS_GONE = 2, /* torn down */
+};
+
+/* The same, as `cni_tracked` writes it. */
+struct audited {
+	__u64 cookie;
+	__u32 inum;
+	__u32 userns;
+	__u64 state;
+};
+
 /* One namespace that is alive, by cookie. */
 struct tracked {
 	__u64 net; /* address of its struct net */

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from .errors import ClosedError, CollectorError, of_the_system
-from .events import CollectorStart, CollectorStop, Event, Lost, type_name
+from .events import Checkpoint, CollectorStart, CollectorStop, Event, Lost, type_name
 from .kernel.hooks import ALL, TIERS, EventTypes
 from .stream.session import Session, Stats
 
@@ -25,7 +25,7 @@ COALESCE: Final = 0.005
 _LARGEST_RING: Final = 1 << 31
 """The largest power of two that fits into `max_entries` of a BPF map, 32 bits."""
 _BY_NAME: Final = {type_name(kind): kind for kind in sorted(ALL, key=type_name)}
-_IN_EVERY_STREAM: Final = ", ".join(type_name(kind) for kind in (CollectorStart, Lost, CollectorStop))
+_IN_EVERY_STREAM: Final = ", ".join(type_name(kind) for kind in (CollectorStart, Lost, Checkpoint, CollectorStop))
 
 
 class Collector:
@@ -43,6 +43,7 @@ class Collector:
         ring_bytes: size of the kernel's ring buffer: a power of two, from the size of a page to 2 GiB.
         coalesce: seconds to let events gather after the first one wakes the reader; 0 reads at once.
         node: how the machine is called in `collector_start`; by its host name by default.
+        audit: seconds from one audit to the next; by default there are none at intervals, see `audit`.
 
     Raises:
         ValueError: an argument that makes no sense, of whatever kind.
@@ -57,6 +58,7 @@ class Collector:
         ring_bytes: int = RING_BYTES,
         coalesce: float = COALESCE,
         node: str | None = None,
+        audit: float | None = None,
     ) -> None:
         if not isinstance(name, str):
             raise ValueError(f'name must be text, not {name!r}: write Collector("cni")')
@@ -71,12 +73,15 @@ class Collector:
             raise ValueError(f"coalesce must be between 0 and 60 seconds, not {coalesce!r}")
         if node is not None and not isinstance(node, str):
             raise ValueError(f"node must be text, or None for the host name, not {node!r}")
+        if audit is not None and (not isinstance(audit, int | float) or not 1 <= audit < float("inf")):
+            raise ValueError(f"audit must be at least 1 second, or None for no audits at intervals, not {audit!r}")
         self.name = name
         self._wanted = ALL if types is None else _chosen(types)
         self._tier = tier
         self._ring_bytes = ring_bytes
         self._coalesce = coalesce
         self._node = node
+        self._audit = audit
         # Both are reentrant, because stop() may be called by a signal handler.
         self._starting = threading.RLock()
         self._lock = threading.RLock()
@@ -107,7 +112,7 @@ class Collector:
             self._stopping = False
             try:
                 self._attaching = True
-                session = Session(self._wanted, self._tier, self._ring_bytes, self._node)
+                session = Session(self._wanted, self._tier, self._ring_bytes, self._node, self._audit)
                 self._pending, self._session = collections.deque([session.opening]), session
             except OSError as error:
                 raise of_the_system("start collecting", error) from error
@@ -177,6 +182,20 @@ class Collector:
             CollectorError: reading failed; another loop is waiting for events, or took over from this one.
         """
         return self._batches(_Reader(by_event=False))
+
+    def audit(self) -> None:
+        """Asks for an audit: what exists is compared with what was told, and a `Checkpoint` comes among the events.
+
+        It comes soon or, where something was missed, a second later. There is one also when the kernel has skipped
+        programs. May be called from any thread, and from a signal handler.
+
+        Raises:
+            ClosedError: the collector is not running.
+        """
+        session = self._session
+        if not session or session.closed or self._stopping:
+            raise ClosedError(f"collector {self.name!r} is not running")
+        session.audit()
 
     @property
     def stats(self) -> Stats:

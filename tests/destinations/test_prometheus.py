@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_collector import CniStart, Collector, Event, Lost, Netns, NetnsCreate
+from cni_collector import Checkpoint, CniStart, Collector, Event, Lost, Netns, NetnsCreate
 from cni_collector.exporters.prometheus import PrometheusExporter
 
 from ..support.actors import a_life
@@ -75,3 +75,9 @@ def test_what_was_lost_is_neither_alive_nor_under_way_for_ever(exporter: Prometh
     )
     exporter.prepare(calls)  # read later than that its end was lost
     assert (_sample(exporter, "cni_netns_alive"), _sample(exporter, "cni_calls_in_flight")) == (2, 1)
+
+
+def test_a_checkpoint_says_how_many_exist(exporter: PrometheusExporter) -> None:
+    exporter.prepare([made(NetnsCreate, "", Netns(number, number)) for number in range(5)])
+    exporter.prepare([made(Checkpoint, "", namespaces=7, healed=3), made(Checkpoint, "", namespaces=6, healed=0)])
+    assert (_sample(exporter, "cni_netns_alive"), _sample(exporter, "cni_healed_events")) == (6, 3)

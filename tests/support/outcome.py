@@ -6,7 +6,7 @@ import collections
 import dataclasses
 from collections.abc import Iterable
 
-from cni_collector import CollectorStart, CollectorStop, Event, Lost
+from cni_collector import Checkpoint, CollectorStart, CollectorStop, Event, Lost
 
 Counts = collections.Counter[str]
 """Events by type."""
@@ -14,7 +14,8 @@ Counts = collections.Counter[str]
 
 def count(events: Iterable[Event]) -> Counts:
     """Events by type, without those that a collector tells of itself."""
-    return Counts(event.type for event in events if not isinstance(event, CollectorStart | CollectorStop | Lost))
+    own = CollectorStart | CollectorStop | Lost | Checkpoint
+    return Counts(event.type for event in events if not isinstance(event, own))
 
 
 def lost(events: Iterable[Event]) -> Counts:

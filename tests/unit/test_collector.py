@@ -76,7 +76,7 @@ class Reader(threading.Thread):
 
 
 CHOICE = "choose from cni_end, cni_start, netns_create, .*, netns_found"
-ALWAYS = "; collector_start, lost, collector_stop are in every stream$"
+ALWAYS = "; collector_start, lost, checkpoint, collector_stop are in every stream$"
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,10 @@ REFUSED: dict[str, tuple[str, list[Any]]] = {
     "coalesce": (
         "coalesce must be between 0 and 60 seconds, not ",
         [-0.001, 61, float("nan"), float("inf"), "0.1", None, 1j],
+    ),
+    "audit": (
+        "audit must be at least 1 second, or None for no audits at intervals, not ",
+        [0, 0.9, -1, float("nan"), float("inf"), "60", 1j],
     ),
     "tier": (
         "there is no tier .*: choose one of fentry, kprobe, tracepoint, or None for the best here$",
@@ -156,13 +160,25 @@ def test_types_are_classes_and_names(session: FakeSession, types: Any) -> None:
 
 
 def test_options_reach_the_session(session: FakeSession) -> None:
-    with Collector(types=["netns_create"], tier="tracepoint", ring_bytes=mmap.PAGESIZE, node="n"):
-        assert session.arguments == (frozenset({NetnsCreate}), "tracepoint", mmap.PAGESIZE, "n")
+    with Collector(types=["netns_create"], tier="tracepoint", ring_bytes=mmap.PAGESIZE, node="n", audit=60):
+        assert session.arguments == (frozenset({NetnsCreate}), "tracepoint", mmap.PAGESIZE, "n", 60)
+
+
+def test_an_audit_is_asked_for(session: FakeSession) -> None:
+    collector = Collector()
+    with pytest.raises(ClosedError, match="is not running"):
+        collector.audit()
+    with collector:
+        collector.audit()
+        assert session.audits == 1
+    with pytest.raises(ClosedError, match="is not running"):
+        collector.audit()
+    assert session.audits == 1
 
 
 def test_by_default_everything_is_reported(session: FakeSession) -> None:
     with Collector() as collector:
-        assert session.arguments == (ALL, None, RING_BYTES, None)
+        assert session.arguments == (ALL, None, RING_BYTES, None, None)
         assert collector.name == "cni"
 
 

@@ -27,6 +27,7 @@ LAYOUTS = {  # the fields in the order of the format; those that Python reads as
     "lost": (wire.LOST, "count"),
     "state": (wire.STATE, "host_cookie host_inum cgroup_epoch ready"),
     "tracked": (wire.TRACKED, "net born inum userns reported"),
+    "audited": (wire.AUDITED, "cookie inum userns state"),
     "task_place": (wire.TASK_PLACE, "cookie inum tid"),
 }
 
@@ -116,6 +117,7 @@ def test_sizes_by_which_records_are_told_apart_and_maps_are_read() -> None:
     assert wire.LOST.size == BTF.size("lost")
     assert wire.TRACKED.size == BTF.size("tracked")
     assert wire.TASK_PLACE.size == BTF.size("task_place")
+    assert wire.AUDITED.size == BTF.size("audited")
     assert wire.STATE.size <= BTF.size("state")
 
 
@@ -147,6 +149,11 @@ def test_record_types() -> None:
 def test_causes() -> None:
     causes = {f"CAUSE_{(cause or 'none').upper()}": number for number, cause in enumerate(wire.CAUSES)}
     assert BTF.enum("cause") == causes
+
+
+def test_states_of_a_namespace() -> None:
+    states = {"NETNS_ALIVE": wire.ALIVE, "NETNS_DYING": wire.DYING, "NETNS_GONE": wire.GONE}
+    assert BTF.enum("netns_state") == states
 
 
 def test_edges() -> None:

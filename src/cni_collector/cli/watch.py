@@ -57,6 +57,13 @@ def _moved(_context: click.Context, _option: click.Parameter, value: str | None)
     help="Drop privileges to this user (name or number) after attaching. root keeps everything. Default: nobody; with "
     "--file, which has to be rotated, root.",
 )
+@click.option(
+    "--audit",
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    help="Compare what exists with what was reported at such intervals, and report what was missed. SIGUSR1 does it "
+    "once.",
+)
 @click.option("--from", "source", hidden=True, callback=_moved, expose_value=False)
 @click.option("--since", hidden=True, callback=_moved, expose_value=False)
 @exporting
@@ -68,6 +75,7 @@ def watch(
     ring_megabytes: str,
     node: str | None,
     user: str | None,
+    audit: float | None,
     exporting: Exporting,
 ) -> None:
     """Show what happens to network namespaces and in CNI plugins, as it happens.
@@ -89,6 +97,7 @@ def watch(
         ring_bytes=int(ring_megabytes) << 20,
         coalesce=coalesce / 1000,
         node=node,
+        audit=audit,
     )
     # Metrics are of all types: then what is shown is chosen here, and not in the kernel.
     filters = selection.filters(wanted if exporting.metrics else frozenset())
@@ -97,7 +106,9 @@ def watch(
     with collector, contextlib.ExitStack() as stack:
         if user or not exporting.path:
             drop(user)  # first of all: threads and files are to be the user's
-        stack.enter_context(stopped_by_signals(collector, selection.duration))  # until all is delivered, and stopped
+        stack.enter_context(
+            stopped_by_signals(collector, selection.duration, collector.audit)
+        )  # until all is delivered, and stopped
         stack.callback(collector.stop)
         outputs = stack.enter_context(Outputs(exporting.queue, say))
         exporting.start(outputs, collector)

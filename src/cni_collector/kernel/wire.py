@@ -70,5 +70,9 @@ STATE_READY: Final = 16
 """Offsets of the two fields of `struct state` that Python writes."""
 TRACKED: Final = struct.Struct("=QQIIQ")
 """`struct tracked`."""
+ALIVE, DYING, GONE = range(3)
+"""`enum netns_state`."""
+AUDITED: Final = struct.Struct("=QIIQ")
+"""`struct audited`."""
 TASK_PLACE: Final = struct.Struct("=QII")
 """`struct task_place`."""

@@ -42,6 +42,7 @@ from ..kernel.wire import (
     NETNS_RECORD,
     SLOT,
 )
+from .audit import Told
 
 _LENGTH: Final = NETNS_RECORD.size.to_bytes(4, sys.byteorder) + bytes(4)
 """What stands before a record in its slot."""
@@ -125,6 +126,8 @@ class Decoder:
     def __init__(self, namespaces: Namespaces, cni_calls: CniCalls, forget: Callable[[], None] = lambda: None) -> None:
         self.undecodable = 0
         """Records that made no sense."""
+        self.told = Told()
+        """The namespaces that the events tell of."""
         self._namespaces = namespaces
         self._cni_calls = cni_calls
         self._comms = _Comms()
@@ -272,18 +275,21 @@ class Decoder:
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                     )  # fmt: skip
                     self._namespaces.born(netns, when)
+                    self.told.alive(netns, userns)
                 elif kind == DESTROY:
                     event = NetnsDestroy(
                         time, netns, userns=userns, name=name, pod=pod,
                         lifetime_ns=lifetime or None, teardown_ns=teardown or None,
                     )  # fmt: skip
                     self._namespaces.gone(netns)
+                    self.told.gone(netns)
                 elif kind == FOUND:
                     event = NetnsFound(
                         time, netns, None, None, None, None,
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                     )  # fmt: skip
                     self._namespaces.born(netns, when)
+                    self.told.alive(netns, userns)
                 else:
                     event = _REFUSALS[kind](
                         time, netns, other, None, causes[cause], _ERRORS.get(error) or _error(error),

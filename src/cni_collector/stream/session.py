@@ -18,6 +18,7 @@ import msgspec
 
 from ..events import (
     SCHEMA,
+    Checkpoint,
     CniStart,
     CollectorStart,
     CollectorStop,
@@ -38,8 +39,10 @@ from ..kernel.libbpf import give_back
 from ..kernel.ring import Ring
 from ..kernel.wire import CGROUP, LOST, STATE, STATE_EPOCH, STATE_READY, TYPES
 from ..version import VERSION
+from .auditor import Auditor
 from .decoder import Decoder
 from .snapshot import boot_id, place_of, take
+from .timer import Timer
 
 ATTRIBUTION: Final[EventTypes] = frozenset({NetnsCreate, NetnsDestroy, CniStart})
 """What has to be known, asked for or not, to say which pod a namespace is for."""
@@ -81,6 +84,7 @@ class Session:
         tier: the only tier to try, or None for the best.
         ring_bytes: size of the ring buffer.
         node: the machine's name, or None for its host name.
+        audit: seconds from one audit to the next, or None for none at intervals.
 
     Raises:
         CollectorError: nothing could be attached.
@@ -92,7 +96,9 @@ class Session:
         closed: nothing is open any more.
     """
 
-    def __init__(self, wanted: EventTypes, tier: str | None, ring_bytes: int, node: str | None) -> None:
+    def __init__(
+        self, wanted: EventTypes, tier: str | None, ring_bytes: int, node: str | None, audit: float | None
+    ) -> None:
         self.more = False
         self.detached = False
         self.closed = False
@@ -117,6 +123,7 @@ class Session:
             self._skipped = 0
             self._unreadable = 0
             self._next_look = 0.0
+            self._unlooked = False  # events were read since the last look: there may be something to see
             ring = loaded.map("ring")
             decoder = self._decoder
             self._ring = opened.enter_context(contextlib.closing(Ring(ring, decoder.decode, decoder.decode_run)))
@@ -125,11 +132,19 @@ class Session:
             self._epoll = opened.enter_context(select.epoll())
             self._epoll.register(ring.fd, select.EPOLLIN)
             self._epoll.register(self._doorbell, select.EPOLLIN)
+            self._timer = opened.enter_context(contextlib.closing(Timer()))
+            self._epoll.register(self._timer, select.EPOLLIN)
+            self._asked = False  # for an audit, by `_request`
+            self._request = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            opened.callback(os.close, self._request)
+            self._epoll.register(self._request, select.EPOLLIN)
+            self._auditor = Auditor(loaded, decoder.told, self._namespaces, self._ring, _now, audit)
             watch = opened.enter_context(contextlib.closing(MountWatch()))
             self._epoll.register(watch, select.EPOLLPRI)
             self._namespaces.watch = watch
             self._namespaces.where = functools.partial(place_of, loaded)
             self.opening = self._open()
+            self._set_timer()
             self._opened = opened.pop_all()
         give_back()
 
@@ -157,6 +172,7 @@ class Session:
             missing=[hook.fact for hook in self._hooks.missing],
         )
         for one in found:
+            self._decoder.told.alive(one.netns, one.userns)
             self._namespaces.born(one.netns, 0)
             if one.names:
                 self._namespaces.set_name(one.netns, one.names[0])
@@ -186,7 +202,7 @@ class Session:
         self._epoll.poll()
 
     def read(self) -> list[Event]:
-        """The next events, and what was lost; empty where there is nothing at the moment.
+        """The next events, what was lost, and what an audit tells; empty where there is nothing at the moment.
 
         Raises:
             LayoutError: the ring holds what no kernel writes.
@@ -207,20 +223,45 @@ class Session:
             events = self._asked_for(self._taken)
             if not events:
                 self._taken = []
+        if not self.detached and not self._detaching:
+            if self._asked:
+                self._asked = False
+                with contextlib.suppress(BlockingIOError):  # two have asked, and both were heard
+                    os.eventfd_read(self._request)
+                self._auditor.ask()
+            self._auditor.step(self._taken)
+            events = self._asked_for(self._taken)
         self._count(events)
         look = self.detached or self._lost_raw != self._lost_map[:] or time.monotonic() > self._next_look
+        self._unlooked = not look and (self._unlooked or bool(events))
         if look and (lost := self._newly_lost()):
             events.append(lost)
+            if lost.skipped:
+                self._auditor.ask()
+        self._set_timer()
         self._taken = []
         return events
+
+    def _set_timer(self) -> None:
+        """Wakes who waits when an audit is due, or a look after the last events; never, where neither is to come."""
+        moments = (self._auditor.due, self._next_look if self._unlooked else None)
+        self._timer.set(min((moment for moment in moments if moment is not None), default=None))
+
+    def audit(self) -> None:
+        """Asks for an audit, which `read` does, unless all is closed. From any thread, also in a signal handler."""
+        with self._ending:
+            if not self.closed:
+                os.eventfd_write(self._request, 1)
+                self._asked = True  # last: who sees it empties the descriptor
 
     def _asked_for(self, events: list[Event]) -> list[Event]:
         if self._wanted >= ATTRIBUTION:
             return events
-        return [event for event in events if type(event) in self._wanted]
+        return [event for event in events if type(event) in self._wanted or isinstance(event, Checkpoint)]
 
     def _count(self, events: Iterable[Event]) -> None:
         self._received.update(map(type, events))
+        self._received.pop(Checkpoint, None)  # it is about the stream itself
 
     def _sum_lost(self) -> list[int]:
         """Lost records by type, over all CPUs; of types that nobody asked for, none."""

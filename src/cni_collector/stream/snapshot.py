@@ -157,13 +157,18 @@ def place_of(loaded: Object, tid: int) -> Netns | None:
         loaded: an object with the program `cni_where`.
         tid: the task, in the initial pid namespace.
     """
-    if os.stat("/proc/self/ns/pid").st_ino != _INITIAL_PID_NAMESPACE:
+    if not sees_all_tasks():
         return None  # the number is another task's here
     try:
         places = loaded.program("cni_where").iterate(tid)
     except AttachError:
         return None
     return next((Netns(cookie, inum) for cookie, inum, found in TASK_PLACE.iter_unpack(places) if found == tid), None)
+
+
+def sees_all_tasks() -> bool:
+    """Whether this process is in the first pid namespace: elsewhere iterators show that namespace's tasks only."""
+    return os.stat("/proc/self/ns/pid").st_ino == _INITIAL_PID_NAMESPACE
 
 
 def boot_id() -> str:

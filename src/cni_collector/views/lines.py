@@ -34,6 +34,7 @@ _COLOURS: Final = {
     "cni_start": "cyan",
     "cni_end": "cyan",
     "lost": "red",
+    "checkpoint": "bright_black",
     "collector_start": "bright_black",
     "collector_stop": "bright_black",
 }
@@ -148,6 +149,8 @@ def _details(event: Event) -> list[tuple[str, str]]:
             details.append(("pod", pod_text(msgspec.convert(value, Pod))))
         elif key == "exit_code":
             details.append(("exit", str(value)))
+        elif value is True:
+            details.append((key, "yes"))
         else:
             details.append((key, str(value)))
     return details
