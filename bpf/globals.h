@@ -56,9 +56,6 @@ static const struct proc_ns_operations *net_ns_operations;
 /* Learnt from the first run of cleanup_net() instead of from kallsyms, which the machine may hide. */
 static void *cleanup_net;
 
-/* When the present run of cleanup_net() began; 0: it does not run. */
-static __u64 cleanup_start;
-
 /* The snapshot. */
 
 /* It walks the kernel's list of namespaces, or has: it finds what was born before. */

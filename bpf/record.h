@@ -127,6 +127,7 @@ struct lost {
 /* What lives as long as the collector does. Python reads all of it and writes the last two. */
 struct state {
 	__u64 host_cookie;
+	__u64 cleanup_start; /* when the present run of cleanup_net() began; 0: it does not run */
 	__u32 host_inum;
 	__u32 cgroup_epoch; /* raised by Python when it forgets paths: they are sent anew */
 	__u32 ready; /* the snapshot has been read: report destructions */

@@ -137,6 +137,18 @@ def test_a_birth_that_was_skipped(watch: Watch) -> None:
         _check(events)
 
 
+def test_a_skipped_end_is_noticed_by_itself(watch: Watch) -> None:
+    """The run of the clean-up that began does not end: an audit comes without being asked for."""
+    with Collector(tier=TIER, ring_bytes=RING) as collector:
+        _detach(collector, lambda program: re.fullmatch("cni_(fx|kr|tx)_cleanup", program) is not None)
+        cookie = a_life()
+        watch.destroyed(cookie)
+        for event in collector.events():
+            if isinstance(event, NetnsDestroy) and event.netns.cookie == cookie:
+                assert event.healed
+                break
+
+
 def test_a_namespace_that_came_and_went_unseen(watch: Watch) -> None:
     with _collecting(lambda _: True) as audit:
         cookie = a_life()

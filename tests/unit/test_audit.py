@@ -56,6 +56,11 @@ def test_what_was_not_told(stream: tuple[Netns, ...], kernel: Look, births: list
     )
 
 
+def test_where_there_are_too_many_to_see_nothing_has_ended_but_what_is_seen_to() -> None:
+    kernel = look(tracked=(A,), gone=(C,))._replace(complete=False)
+    assert compare(told(A, B), kernel) == Untold(frozenset(), frozenset({C.cookie}))
+
+
 def test_what_is_untold_twice_was_missed() -> None:
     first, second = Untold(frozenset({1, 2}), frozenset({3})), Untold(frozenset({2, 4}), frozenset({3, 5}))
     assert first.still(second) == Untold(frozenset({2}), frozenset({3}))
@@ -106,7 +111,7 @@ class Kernel:
 
     def map(self, name: str) -> Any:
         if name == "untracked":
-            return SimpleNamespace(items=self._noted, remove=lambda _: True)
+            return SimpleNamespace(items=self._noted, remove=lambda _: True, max_entries=3)
         return SimpleNamespace(has=self._has, add=self._add, remove=self._remove)
 
     def _tasks(self) -> bytes:
@@ -261,6 +266,16 @@ def test_an_end_whose_record_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel.tracked.clear()
     assert kernel.ask() == []
     assert kernel.step() == [NetnsDestroy("now", A, userns=USERNS, healed=True), checkpoint(0, healed=1)]
+
+
+def test_with_more_than_can_be_noted_no_end_is_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tracked` is full, so what was told of is not in it, nor in what has room for three."""
+    kernel = Kernel(monkeypatch, A)
+    kernel.tracked.clear()
+    kernel.untracked = [Netns(cookie, cookie) for cookie in (5, 6, 7)]
+    kernel.ask()
+    assert all(isinstance(event, NetnsFound | Checkpoint) for event in kernel.step())
+    assert A.cookie in kernel.told
 
 
 def test_what_an_iteration_leaves_out_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:

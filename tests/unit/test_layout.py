@@ -25,7 +25,7 @@ LAYOUTS = {  # the fields in the order of the format; those that Python reads as
     "cni_end_record": (wire.CNI_END_RECORD, f"type unreadable status {TASK} time started duration"),
     "cgroup_record": (wire.CGROUP_RECORD, "type level length hierarchy id"),
     "lost": (wire.LOST, "count"),
-    "state": (wire.STATE, "host_cookie host_inum cgroup_epoch ready"),
+    "state": (wire.STATE, "host_cookie cleanup_start host_inum cgroup_epoch ready"),
     "tracked": (wire.TRACKED, "net born inum userns reported"),
     "audited": (wire.AUDITED, "cookie inum userns state"),
     "task_place": (wire.TASK_PLACE, "cookie inum tid"),

@@ -63,10 +63,10 @@ CGROUP_RECORD: Final = struct.Struct("=BBH4s8s")
 """`struct cgroup_record` up to its names; `hierarchy` and `id` are read as bytes, being parts of a key."""
 LOST: Final = struct.Struct(f"={len(TYPES)}Q")
 """`struct lost`."""
-STATE: Final = struct.Struct("=QIII")
+STATE: Final = struct.Struct("=QQIII")
 """`struct state` without its padding."""
-STATE_EPOCH: Final = 12
-STATE_READY: Final = 16
+STATE_EPOCH: Final = 20
+STATE_READY: Final = 24
 """Offsets of the two fields of `struct state` that Python writes."""
 TRACKED: Final = struct.Struct("=QQIIQ")
 """`struct tracked`."""

@@ -55,6 +55,7 @@ class Look(NamedTuple):
         gone: those that are torn down, and are tracked still.
         dying: how many of `tracked` nobody holds any more.
         members: how many tasks are in each; None where they cannot be counted.
+        complete: no namespace on the kernel's list is missing here.
     """
 
     tracked: Mapping[int, Subject]
@@ -62,6 +63,7 @@ class Look(NamedTuple):
     gone: Mapping[int, Subject]
     dying: int
     members: Mapping[int, int] | None
+    complete: bool = True
 
 
 class Untold(NamedTuple):
@@ -84,4 +86,5 @@ def compare(told: Told, look: Look) -> Untold:
     """The differences between what was told and what the kernel says."""
     existing = look.tracked.keys() | look.untracked.keys()
     births = frozenset() if told.overflowed else frozenset(existing - told.keys())
-    return Untold(births, frozenset((told.keys() - existing) | look.gone.keys()))
+    ends = told.keys() - existing if look.complete else set()
+    return Untold(births, frozenset(ends | look.gone.keys()))

@@ -81,7 +81,6 @@ class Auditor:
         """
         now = time.monotonic()
         if self.due is not None and now >= self.due:
-            self.due = None
             if self._next is not None and now >= self._next:
                 self._silent = False
             try:
@@ -90,6 +89,7 @@ class Auditor:
                 AttachError
             ):  # before 5.19 the kernel wants capabilities for it, which may be given up: no checkpoint
                 self._suspects = None
+            self.due = None  # last: what interrupts a look is followed by another
         if self._look and self._ring.consumed >= self._target:
             look, self._look = self._look, None
             self._conclude(look, events)
@@ -122,6 +122,7 @@ class Auditor:
             gone,
             len(dying),
             collections.Counter(memoryview(members).cast("Q")) if self._sees_all_tasks else None,
+            complete=len(self._untracked) < noted.max_entries,
         )
 
     def _conclude(self, look: Look, events: list[Event]) -> None:

@@ -123,7 +123,11 @@ class Session:
             self._skipped = 0
             self._unreadable = 0
             self._next_look = 0.0
-            self._unlooked = False  # events were read since the last look: there may be something to see
+            self._unlooked = (
+                False  # there may be something to see at the next look: events were read, or a clean-up runs
+            )
+            self._audited_cleanup = 0  # the run of it that an audit was asked for
+            self._cleanup = 0  # the run of cleanup_net() that the last look saw
             ring = loaded.map("ring")
             decoder = self._decoder
             self._ring = opened.enter_context(contextlib.closing(Ring(ring, decoder.decode, decoder.decode_run)))
@@ -151,13 +155,13 @@ class Session:
     def _open(self) -> list[Event]:
         """Takes stock of what exists. From then on destructions are reported, those meanwhile included."""
         loaded = self._hooks.object
-        self._namespaces.host_inum = STATE.unpack_from(self._state)[1]
+        self._namespaces.host_inum = STATE.unpack_from(self._state)[2]
         self._namespaces.refresh()
         found = take(loaded, self._decoder)
         self._state[STATE_READY] = 1
         loaded.program("cni_sweep").run()
         now = _now()
-        cookie, inum, _epoch, _ready = STATE.unpack_from(self._state)
+        cookie, _cleanup, inum, _epoch, _ready = STATE.unpack_from(self._state)
         system = platform.uname()
         start = CollectorStart(
             now,
@@ -233,14 +237,25 @@ class Session:
             events = self._asked_for(self._taken)
         self._count(events)
         look = self.detached or self._lost_raw != self._lost_map[:] or time.monotonic() > self._next_look
-        self._unlooked = not look and (self._unlooked or bool(events))
-        if look and (lost := self._newly_lost()):
-            events.append(lost)
-            if lost.skipped:
-                self._auditor.ask()
+        self._unlooked = self._unlooked or bool(events)
+        if look:
+            self._unlooked = self._cleanup_goes_on()
+            if lost := self._newly_lost():
+                events.append(lost)
+                if lost.skipped:
+                    self._auditor.ask()
         self._set_timer()
         self._taken = []
         return events
+
+    def _cleanup_goes_on(self) -> bool:
+        """Whether a clean-up of the kernel's began. One that two looks meet is long, or no program saw its end: an audit."""
+        before, self._cleanup = self._cleanup, STATE.unpack_from(self._state)[1]
+        fresh = self._cleanup != before
+        if self._cleanup and not fresh and self._cleanup != self._audited_cleanup:
+            self._audited_cleanup = self._cleanup
+            self._auditor.ask()
+        return bool(self._cleanup) and fresh
 
     def _set_timer(self) -> None:
         """Wakes who waits when an audit is due, or a look after the last events; never, where neither is to come."""
