@@ -243,7 +243,7 @@ class Lost(Event, frozen=True, gc=False, tag="lost"):
 
 
 class Checkpoint(Event, frozen=True, gc=False, tag="checkpoint"):
-    """An audit ended: of every namespace that exists, and of no other, the stream says that it does."""
+    """An audit ended: of what existed when it began the stream says what still does, and of nothing else."""
 
     namespaces: int = _always("namespaces")
     """How many there are, but for the host's."""

@@ -85,9 +85,8 @@ class Auditor:
                 self._silent = False
             try:
                 self._look = self._take()
-            except (
-                AttachError
-            ):  # before 5.19 the kernel wants capabilities for it, which may be given up: no checkpoint
+            except AttachError:
+                # Before 5.19 the kernel wants capabilities for it, which may have been given up: no checkpoint.
                 self._suspects = None
             self.due = None  # last: what interrupts a look is followed by another
         if self._look and self._ring.consumed >= self._target:

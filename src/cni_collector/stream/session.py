@@ -249,7 +249,7 @@ class Session:
         return events
 
     def _cleanup_goes_on(self) -> bool:
-        """Whether a clean-up of the kernel's began. One that two looks meet is long, or its end was not seen: an audit."""
+        """Whether a clean-up of the kernel's began. One that two looks meet is long, or its end was skipped: audit."""
         before, self._cleanup = self._cleanup, STATE.unpack_from(self._state)[1]
         fresh = self._cleanup != before
         if self._cleanup and not fresh and self._cleanup != self._audited_cleanup:
