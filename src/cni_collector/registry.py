@@ -64,6 +64,7 @@ def create(
     ring_bytes: int = ...,
     coalesce: float = ...,
     node: str | None = None,
+    audit: float | None = None,
 ) -> Collector: ...
 @overload
 def create(name: str, **config: object) -> AnyCollector: ...
