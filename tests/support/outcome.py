@@ -13,9 +13,9 @@ Counts = collections.Counter[str]
 
 
 def count(events: Iterable[Event]) -> Counts:
-    """Events by type, without those that a collector tells of itself."""
+    """Events by type, without those that a collector tells of itself, and what an audit added: it may be lost, too."""
     own = CollectorStart | CollectorStop | Lost | Checkpoint
-    return Counts(event.type for event in events if not isinstance(event, own))
+    return Counts(event.type for event in events if not isinstance(event, own) and not getattr(event, "healed", None))
 
 
 def lost(events: Iterable[Event]) -> Counts:
