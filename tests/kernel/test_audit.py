@@ -149,6 +149,24 @@ def test_a_skipped_end_is_noticed_by_itself(watch: Watch) -> None:
                 break
 
 
+def test_what_was_not_asked_for_is_healed_in_silence() -> None:
+    with (
+        Collector(tier=TIER, ring_bytes=RING, types=["netns_create", "netns_destroy", "cni_start"]) as collector,
+        a_netns() as (_, first),
+    ):
+        _detach(collector, lambda program: "cleanup" not in program)
+        with a_netns():
+            collector.audit()
+            events = []
+            for event in collector.events():
+                events.append(event)
+                if isinstance(event, Checkpoint):
+                    assert event.healed
+                    break
+    assert not any(isinstance(event, NetnsFound) for event in events)
+    assert first in _exist(events)
+
+
 def test_a_namespace_that_came_and_went_unseen(watch: Watch) -> None:
     with _collecting(lambda _: True) as audit:
         cookie = a_life()

@@ -270,7 +270,7 @@ class Session:
                 self._asked = True  # last: who sees it empties the descriptor
 
     def _asked_for(self, events: list[Event]) -> list[Event]:
-        if self._wanted >= ATTRIBUTION:
+        if self._wanted >= ATTRIBUTION and NetnsFound in self._wanted:  # an audit finds, whatever was asked for
             return events
         return [event for event in events if type(event) in self._wanted or isinstance(event, Checkpoint)]
 
