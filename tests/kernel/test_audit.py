@@ -67,7 +67,7 @@ def _check(events: list[Event]) -> Checkpoint:
 
 
 def _detach(collector: Collector, skipped: Callable[[str], bool]) -> None:
-    """Takes programs away, by their names."""
+    """Takes programs away, by their names. Children that were forked before keep them: there must be none."""
     assert collector._session
     links = collector._session._hooks._links
     for site in [site for site in links if skipped(site.program)]:
@@ -150,10 +150,8 @@ def test_a_skipped_end_is_noticed_by_itself(watch: Watch) -> None:
 
 
 def test_what_was_not_asked_for_is_healed_in_silence() -> None:
-    with (
-        Collector(tier=TIER, ring_bytes=RING, types=["netns_create", "netns_destroy", "cni_start"]) as collector,
-        a_netns() as (_, first),
-    ):
+    types = ["netns_create", "netns_destroy", "cni_start"]
+    with Collector(tier=TIER, ring_bytes=RING, types=types) as collector:
         _detach(collector, lambda program: "cleanup" not in program)
         with a_netns():
             collector.audit()
@@ -164,7 +162,6 @@ def test_what_was_not_asked_for_is_healed_in_silence() -> None:
                     assert event.healed
                     break
     assert not any(isinstance(event, NetnsFound) for event in events)
-    assert first in _exist(events)
 
 
 def test_a_namespace_that_came_and_went_unseen(watch: Watch) -> None:
