@@ -255,7 +255,7 @@ static long report_if_destroyed(void *map, __u64 *cookie, struct tracked *entry,
 	fact.subject.inum = entry->inum;
 	fact.subject.userns = entry->userns;
 	fact.lifetime = entry->born ? now - entry->born : 0;
-	fact.teardown = cleanup_start ? now - cleanup_start : 0;
+	fact.teardown = state.cleanup_start ? now - state.cleanup_start : 0;
 	/* Two sweeps may meet: the one that deletes the entry reports it. */
 	if (bpf_map_delete_elem(&tracked, cookie) || !wanted(RECORD_NETNS_DESTROY))
 		return 0;

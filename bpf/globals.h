@@ -19,6 +19,8 @@ enum cause keep_cause;
 enum edge keep_edge;
 enum phase keep_phase;
 enum refuser keep_refuser;
+enum netns_state keep_netns_state;
+struct audited *keep_audited;
 
 /* Shared with Python. */
 
@@ -56,9 +58,6 @@ static const struct super_block *nsfs;
 
 /* Learnt from the first run of cleanup_net() instead of from kallsyms, which the machine may hide. */
 static void *cleanup_net;
-
-/* When the present run of cleanup_net() began; 0: it does not run. */
-static __u64 cleanup_start;
 
 /* The snapshot. */
 
@@ -123,6 +122,20 @@ struct {
 	__type(key, __u32);
 	__type(value, struct mount_walk);
 } path_walks SEC(".maps");
+
+/* The audit. */
+
+/* Namespaces on the kernel's list that are not tracked, by cookie. Python empties it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024); /* more are for the next audit */
+	__type(key, __u64);
+	__type(value, struct tracked);
+} untracked SEC(".maps");
+
+/* Where cni_tracked and cni_inside write. Only the reader runs them. */
+static struct audited audited;
+static __u64 audited_member;
 
 /* Tasks. */
 

@@ -56,6 +56,23 @@ struct ns_common {
 	unsigned int inum;
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+typedef struct {
+	atomic_t refs;
+} refcount_t;
+
+/* How many hold a namespace: up to 6.17, and since then. */
+struct ns_common___617 {
+	refcount_t count;
+};
+
+struct ns_common___618 {
+	refcount_t __ns_ref;
+};
+
 struct user_namespace {
 	int level; /* 0: the initial one */
 	struct ns_common ns;
@@ -84,7 +101,9 @@ struct pid_namespace {
 };
 
 struct net {
+	refcount_t passive;
 	struct list_head list;
+	struct list_head exit_list;
 	struct user_namespace *user_ns;
 	struct ns_common ns;
 	__u64 net_cookie;
@@ -235,10 +254,6 @@ struct pid {
 	struct upid numbers[1]; /* in the kernel, one for each level */
 };
 
-typedef struct {
-	int counter;
-} atomic_t;
-
 struct signal_struct {
 	atomic_t live;
 	int group_exit_code;
@@ -350,6 +365,12 @@ struct bpf_iter_meta {
 struct bpf_iter__task {
 	struct bpf_iter_meta *meta;
 	struct task_struct *task;
+};
+
+struct bpf_iter__bpf_map_elem {
+	void *key;
+	void *value;
+	struct bpf_iter_meta *meta;
 };
 
 #pragma clang attribute pop

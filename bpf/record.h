@@ -179,6 +179,7 @@ enum phase {
  * `seccomp_shows`. */
 struct state {
 	__u64 host_cookie;
+	__u64 cleanup_start; /* when the present run of cleanup_net() began; 0: it does not run */
 	__u32 host_inum;
 	__u32 cgroup_epoch; /* raised by Python when it forgets paths: they are sent anew */
 	__u32 phase; /* enum phase */
@@ -202,6 +203,21 @@ struct mounts {
 	__u32 used; /* bytes of `entries` */
 	__u32 unsure; /* not 0: the mounts changed meanwhile, and some may be wanting */
 	char entries[MOUNTS_BYTES];
+};
+
+/* What an audit finds of a namespace that is tracked. */
+enum netns_state {
+	NETNS_ALIVE = 0,
+	NETNS_DYING = 1, /* nobody holds it any more; the kernel's clean-up is queued, or runs */
+	NETNS_GONE = 2, /* torn down */
+};
+
+/* The same, as `cni_tracked` writes it. */
+struct audited {
+	__u64 cookie;
+	__u32 inum;
+	__u32 userns;
+	__u64 state;
 };
 
 /* One namespace that is alive, by cookie. */

@@ -64,7 +64,16 @@ int cni_sweep(void *ctx)
 struct walk {
 	const struct list_head *at;
 	const struct list_head *head;
+	__u64 audit; /* not 0: what is not tracked is noted, and stays so */
 };
+
+static __always_inline void note_untracked(const struct netns *ns)
+{
+	struct tracked entry = {.net = ns->net, .inum = ns->inum, .userns = ns->userns, .reported = 1};
+
+	if (!bpf_map_lookup_elem(&tracked, &ns->cookie))
+		bpf_map_update_elem(&untracked, &ns->cookie, &entry, BPF_ANY);
+}
 
 STEP(track_next, struct walk *walk)
 {
@@ -76,10 +85,14 @@ STEP(track_next, struct walk *walk)
 		return 1;
 	net = (void *)walk->at - bpf_core_field_offset(struct net, list);
 	netns_at(net, &ns);
-	error = track(&ns, 0, false);
-	if (error && error != -EEXIST) {
-		count_lost(RECORD_NETNS_FOUND);
-		count_lost(RECORD_NETNS_DESTROY);
+	if (walk->audit) {
+		note_untracked(&ns);
+	} else {
+		error = track(&ns, 0, false);
+		if (error && error != -EEXIST) {
+			count_lost(RECORD_NETNS_FOUND);
+			count_lost(RECORD_NETNS_DESTROY);
+		}
 	}
 	walk->at = BPF_CORE_READ(net, list.next);
 	return 0;
@@ -103,14 +116,12 @@ __noinline int track_more(struct walk *walk)
  * first, so what stands before it is the head. Programs run under RCU, which is all that a reader of
  * this list needs.
  */
-static __always_inline void track_all(void)
+static __always_inline void walk_all(bool audit)
 {
-	struct walk walk;
-
-	snapshot_walks = true;
-	walk = (struct walk){
+	struct walk walk = {
 		.at = BPF_CORE_READ(host_net, list.next),
 		.head = BPF_CORE_READ(host_net, list.prev),
+		.audit = audit,
 	};
 
 	for (int i = 0; i < LISTS && track_more(&walk); i++)
@@ -162,7 +173,8 @@ int cni_snapshot(struct bpf_iter__task *ctx)
 	__u32 used;
 
 	if (!task) {
-		track_all();
+		snapshot_walks = true;
+		walk_all(false);
 		return 0;
 	}
 	note_syscall(task);
@@ -178,6 +190,72 @@ int cni_snapshot(struct bpf_iter__task *ctx)
 		return 0;
 	bpf_seq_write(seq, &snapshot_cgroup, offsetof(struct cgroup_record, names) + used);
 	bpf_seq_write(seq, &record, sizeof(record));
+	return 0;
+}
+
+/* Writes the cookie of each task that is outside the host's netns; then notes which namespaces are not
+ * tracked. */
+SEC("?iter/task")
+int cni_inside(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	const struct net *net;
+
+	if (!task) {
+		walk_all(true);
+		return 0;
+	}
+	net = BPF_CORE_READ(task, nsproxy, net_ns);
+	if (!net || net == host_net)
+		return 0;
+	audited_member = BPF_CORE_READ(net, net_cookie);
+	bpf_seq_write(ctx->meta->seq, &audited_member, sizeof(audited_member));
+	return 0;
+}
+
+static __always_inline bool is_held(const struct net *net)
+{
+	const void *common = (const void *)net + bpf_core_field_offset(struct net, ns);
+	const struct ns_common___617 *before = common;
+	const struct ns_common___618 *since = common;
+
+	if (bpf_core_field_exists(since->__ns_ref))
+		return BPF_CORE_READ(since, __ns_ref.refs.counter);
+	return BPF_CORE_READ(before, count.refs.counter);
+}
+
+/*
+ * How far a namespace is. cleanup_net() takes it off the list of all first and, when it has torn it down, off
+ * its own list, by list_del_init(): then `exit_list` points to itself. After that the memory may be free
+ * (`passive` is 0) and be another's (another cookie), or be kept by who still looks at it.
+ */
+static __always_inline enum netns_state state_of(const struct net *net, __u64 cookie)
+{
+	const void *exit_list = (const void *)net + bpf_core_field_offset(struct net, exit_list);
+
+	if (BPF_CORE_READ(net, net_cookie) != cookie)
+		return NETNS_GONE;
+	if ((__u64)BPF_CORE_READ(net, list.prev) != LIST_POISON2)
+		return is_held(net) ? NETNS_ALIVE : NETNS_DYING;
+	if (BPF_CORE_READ(net, exit_list.next) == exit_list || !BPF_CORE_READ(net, passive.refs.counter))
+		return NETNS_GONE;
+	return NETNS_DYING;
+}
+
+/* Writes what has become of each namespace that is tracked. Python gives the iterator that map. */
+SEC("?iter/bpf_map_elem")
+int cni_tracked(struct bpf_iter__bpf_map_elem *ctx)
+{
+	const __u64 *cookie = ctx->key;
+	const struct tracked *entry = ctx->value;
+
+	if (!cookie || !entry)
+		return 0;
+	audited.cookie = *cookie;
+	audited.inum = entry->inum;
+	audited.userns = entry->userns;
+	audited.state = state_of((const struct net *)entry->net, *cookie);
+	bpf_seq_write(ctx->meta->seq, &audited, sizeof(audited));
 	return 0;
 }
 

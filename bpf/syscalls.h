@@ -291,14 +291,14 @@ static __always_inline void task_exit(void)
 
 static __always_inline void cleanup_begin(void)
 {
-	cleanup_start = bpf_ktime_get_boot_ns();
+	state.cleanup_start = bpf_ktime_get_boot_ns();
 }
 
 static __always_inline void cleanup_end(void)
 {
 	if (state.phase != PHASE_STARTING)
 		report_destroyed();
-	cleanup_start = 0;
+	state.cleanup_start = 0;
 }
 
 #endif

@@ -20,6 +20,7 @@ from .errors import (
 )
 from .events import (
     AnyEvent,
+    Checkpoint,
     CniCall,
     CniEnd,
     CniExec,
@@ -50,6 +51,7 @@ __all__ = [
     "AnyCollector",
     "AnyEvent",
     "AttachError",
+    "Checkpoint",
     "ClosedError",
     "CniCall",
     "CniEnd",

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from .errors import ClosedError, CollectorError, of_the_system
-from .events import CollectorStart, CollectorStop, Event, Lost, type_name
+from .events import Checkpoint, CollectorStart, CollectorStop, Event, Lost, type_name
 from .identity.cgroups import CgroupPaths
 from .kernel.hooks import ALL, TIERS, EventTypes
 from .stream.session import Session, Stats
@@ -26,7 +26,7 @@ COALESCE: Final = 0.005
 _LARGEST_RING: Final = 1 << 31
 """The largest power of two that fits into `max_entries` of a BPF map, 32 bits."""
 _BY_NAME: Final = {type_name(kind): kind for kind in sorted(ALL, key=type_name)}
-_IN_EVERY_STREAM: Final = ", ".join(type_name(kind) for kind in (CollectorStart, Lost, CollectorStop))
+_IN_EVERY_STREAM: Final = ", ".join(type_name(kind) for kind in (CollectorStart, Lost, Checkpoint, CollectorStop))
 
 
 class Collector:
@@ -46,6 +46,7 @@ class Collector:
         node: how the machine is called in `collector_start`; by its host name by default.
         kubelet_roots: cgroups below which a kubelet makes those of pods, where it is told to: paths as
             `/system.slice/k3s.service`. The root of all cgroups, and containers that are nodes, need not be named.
+        audit: seconds from one audit to the next; by default there are none at intervals, see `audit`.
 
     Raises:
         ValueError: an argument that makes no sense, of whatever kind.
@@ -61,6 +62,7 @@ class Collector:
         coalesce: float = COALESCE,
         node: str | None = None,
         kubelet_roots: Collection[str] = (),
+        audit: float | None = None,
     ) -> None:
         if not isinstance(name, str):
             raise ValueError(f'name must be text, not {name!r}: write Collector("cni")')
@@ -75,6 +77,8 @@ class Collector:
             raise ValueError(f"coalesce must be between 0 and 60 seconds, not {coalesce!r}")
         if node is not None and not isinstance(node, str):
             raise ValueError(f"node must be text, or None for the host name, not {node!r}")
+        if audit is not None and (not isinstance(audit, int | float) or not 1 <= audit < float("inf")):
+            raise ValueError(f"audit must be at least 1 second, or None for no audits at intervals, not {audit!r}")
         self.name = name
         self._wanted = ALL if types is None else _chosen(types)
         self._tier = tier
@@ -82,6 +86,7 @@ class Collector:
         self._coalesce = coalesce
         self._node = node
         self._paths = CgroupPaths(kubelet_roots)
+        self._audit = audit
         # Both are reentrant, because stop() may be called by a signal handler.
         self._starting = threading.RLock()
         self._lock = threading.RLock()
@@ -112,7 +117,7 @@ class Collector:
             self._stopping = False
             try:
                 self._attaching = True
-                session = Session(self._wanted, self._tier, self._ring_bytes, self._node, self._paths)
+                session = Session(self._wanted, self._tier, self._ring_bytes, self._node, self._paths, self._audit)
                 self._pending, self._session = collections.deque([session.opening]), session
             except OSError as error:
                 raise of_the_system("start collecting", error) from error
@@ -182,6 +187,20 @@ class Collector:
             CollectorError: reading failed; another loop is waiting for events, or took over from this one.
         """
         return self._batches(_Reader(by_event=False))
+
+    def audit(self) -> None:
+        """Asks for an audit: what exists is compared with what was told, and a `Checkpoint` comes among the events.
+
+        It comes soon or, where something was missed, a second later. There is one also when the kernel has skipped
+        programs. May be called from any thread, and from a signal handler.
+
+        Raises:
+            ClosedError: the collector is not running.
+        """
+        session = self._session
+        if not session or session.closed or self._stopping:
+            raise ClosedError(f"collector {self.name!r} is not running")
+        session.audit()
 
     @property
     def stats(self) -> Stats:

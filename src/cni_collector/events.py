@@ -160,6 +160,8 @@ class NetnsDestroy(Event, frozen=True, gc=False, tag="netns_destroy"):
     """From birth to the end of the tear-down, in nanoseconds, where the birth was seen."""
     teardown_ns: int | None = None
     """From the start of the kernel's clean-up to its end, in nanoseconds."""
+    healed: bool | None = None
+    """True where an audit found that it is gone; `time` is when it did."""
 
 
 class NetnsCreateFailed(_ByTask, frozen=True, gc=False, tag="netns_create_failed"):
@@ -187,12 +189,14 @@ class NetnsEnterFailed(_ByTask, frozen=True, gc=False, tag="netns_enter_failed")
 
 
 class NetnsFound(Event, frozen=True, gc=False, tag="netns_found"):
-    """A namespace existed when the collector started; the task is one of its members."""
+    """A namespace existed when the collector started; the task is one of its members. Or an audit found it."""
 
     netns: Netns = _always("netns")
     userns: int = _always("userns")
     members: int | None = None
     """How many tasks (threads) are in it, where they could be counted: in the initial pid namespace."""
+    healed: bool | None = None
+    """True where its birth was missed, and an audit found it; `time` is when it did."""
 
 
 class CniCall(_ByTask, frozen=True, gc=False, tag=False):
@@ -266,6 +270,17 @@ class Lost(Event, frozen=True, gc=False, tag="lost"):
     """Processes meanwhile whose environment could not be read: at most so many CNI calls were not seen."""
 
 
+class Checkpoint(Event, frozen=True, gc=False, tag="checkpoint"):
+    """An audit ended: of what existed when it began the stream says what still does, and of nothing else."""
+
+    namespaces: int = _always("namespaces")
+    """How many there are, but for the host's."""
+    members: int | None = None
+    """How many tasks (threads) are in them, where they can be counted."""
+    healed: int = _always("healed")
+    """How many events this audit had to add."""
+
+
 class CollectorStart(Event, frozen=True, gc=False, tag="collector_start"):
     """First in every stream: everything is attached, the stream is complete from here on."""
 
@@ -315,6 +330,7 @@ AnyEvent = Union[
     CniEnd,
     CniExec,
     Lost,
+    Checkpoint,
     CollectorStart,
     CollectorStop,
 ]

@@ -65,6 +65,7 @@ def create(
     coalesce: float = ...,
     node: str | None = None,
     kubelet_roots: Collection[str] = (),
+    audit: float | None = None,
 ) -> Collector: ...
 @overload
 def create(name: str, **config: object) -> AnyCollector: ...

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from cni_collector import CollectorStart, CollectorStop, Event, Lost
+from cni_collector import Checkpoint, CollectorStart, CollectorStop, Event, Lost
 from cni_collector.exporters.nats import node_of
 
 from ..support.nats import NatsServer
@@ -15,7 +15,7 @@ from ..support.prometheus import PrometheusServer
 from ..support.receiver import Receiver, values
 from .nodes import TOLD, Counts, Node
 
-OF_THE_STREAM: Final = (CollectorStart, CollectorStop, Lost)
+OF_THE_STREAM: Final = (CollectorStart, CollectorStop, Lost, Checkpoint)
 """What Prometheus does not count."""
 
 

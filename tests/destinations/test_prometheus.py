@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_collector import CniEnd, CniExec, CniStart, Collector, Event, Lost, Netns, NetnsCreate
+from cni_collector import Checkpoint, CniEnd, CniExec, CniStart, Collector, Event, Lost, Netns, NetnsCreate
 from cni_collector.exporters.prometheus import PrometheusExporter
 
 from ..support.actors import a_life
@@ -92,3 +92,9 @@ def test_calls_that_are_not_trusted_have_a_counter_of_their_own_and_helpers_none
     assert "cni_untrusted_calls_total 100.0\n" in served
     counts = re.findall(r"cni_call_duration_seconds_count{(.*)} (.*)", served)
     assert counts == [('command="ADD",outcome="success",plugin="bridge"', "1.0")]
+
+
+def test_a_checkpoint_says_how_many_exist(exporter: PrometheusExporter) -> None:
+    exporter.prepare([made(NetnsCreate, "", Netns(number, number)) for number in range(5)])
+    exporter.prepare([made(Checkpoint, "", namespaces=7, healed=3), made(Checkpoint, "", namespaces=6, healed=0)])
+    assert (_sample(exporter, "cni_netns_alive"), _sample(exporter, "cni_healed_events")) == (6, 3)

@@ -122,6 +122,7 @@ LINES: Final = [
     b'{"type":"lost",' + _TIME + b',"count":3,"by_type":{"netns_enter":3},"missed":1}\nno event\n\n',
     b'{"type":"collector_start",' + _TIME + b',"schema":1,"version":"0","node":"n","boot_id":"b","kernel":"6.1",'
     b'"arch":"a","tier":"kprobe","host_netns":{"cookie":1,"inum":2},"missing":["exits"]}\n'
+    b'{"type":"checkpoint",' + _TIME + b',"namespaces":2,"members":3,"healed":1}\n',
     b'{"type":"collector_stop",' + _TIME + b',"events":2,"lost":3,"missed":4}\n',
 ]
 JSON: Final = [

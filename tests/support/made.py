@@ -28,6 +28,8 @@ _USUAL: Final[dict[str, Any]] = {
     "node": "node",
     "events": 0,
     "lost": 0,
+    "namespaces": 0,
+    "healed": 0,
 }
 
 

@@ -6,15 +6,16 @@ import collections
 import dataclasses
 from collections.abc import Iterable
 
-from cni_collector import CollectorStart, CollectorStop, Event, Lost
+from cni_collector import Checkpoint, CollectorStart, CollectorStop, Event, Lost
 
 Counts = collections.Counter[str]
 """Events by type."""
 
 
 def count(events: Iterable[Event]) -> Counts:
-    """Events by type, without those that a collector tells of itself."""
-    return Counts(event.type for event in events if not isinstance(event, CollectorStart | CollectorStop | Lost))
+    """Events by type, without those that a collector tells of itself, and what an audit added: it may be lost, too."""
+    own = CollectorStart | CollectorStop | Lost | Checkpoint
+    return Counts(event.type for event in events if not isinstance(event, own) and not getattr(event, "healed", None))
 
 
 def lost(events: Iterable[Event]) -> Counts:

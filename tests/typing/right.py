@@ -14,6 +14,7 @@ import msgspec
 from cni_collector import (
     AnyCollector,
     AnyEvent,
+    Checkpoint,
     CniCall,
     CniEnd,
     CniStart,
@@ -83,6 +84,8 @@ def all_kinds(event: Event) -> str:
             return event.cni_container_id or ""
         case Lost():
             return f"{event.count + 1} {sum(event.by_type.values())}"
+        case Checkpoint():
+            return f"{event.namespaces + event.healed} {event.members or 0}"
         case CollectorStart():
             return f"{event.node} {event.host_netns.cookie} {event.schema} {', '.join(event.missing)}"
         case CollectorStop():

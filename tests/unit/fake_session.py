@@ -33,6 +33,7 @@ class FakeSession:
         self.waited = threading.Event()
         self.arguments: tuple[Any, ...] = ()
         self.detached = 0
+        self.audits = 0
         self.opening: list[Event] = [made(CollectorStart, "opening")]
         self.closed = False
         self._received = 0
@@ -91,6 +92,10 @@ class FakeSession:
         assert not self.closed
         self.waited.set()
         select.select([self._bell], [], [])
+
+    def audit(self) -> None:
+        assert not self.closed
+        self.audits += 1
 
     def detach(self) -> None:
         if self._detaching or self.detached:

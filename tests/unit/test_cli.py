@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from cni_collector.cli import main as cli
 from cni_collector.errors import AttachError, CollectorError, LoadError, PrivilegeError
 from cni_collector.events import (
     AnyEvent,
+    Checkpoint,
     CniEnd,
     CniExec,
     CniStart,
@@ -101,7 +103,8 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> I
         assert isinstance(code, int)
         return Result(code, *capfd.readouterr())
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1)
+    handlers = {number: signal.getsignal(number) for number in numbers}
     yield run_it
     signal.setitimer(signal.ITIMER_REAL, 0)
     for number, handler in handlers.items():
@@ -288,6 +291,27 @@ def test_where_kubelets_put_pods_reaches_the_session(run: Run, reported: FakeSes
     paths = reported.arguments[4]
     told = [paths.identify(f"{root}/kubepods/pod{'6d' * 16}")[1] for root in ("", "/a.slice", "/b/c", "/d")]
     assert told == ["6d" * 16, "6d" * 16, "6d" * 16, None]
+
+
+def test_a_signal_asks_for_an_audit_and_stops_nothing(run: Run, reported: FakeSession) -> None:
+    def asked() -> list[Event]:
+        signal.raise_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + 30
+        while not reported.audits and time.monotonic() < deadline:
+            time.sleep(0.001)  # a thread does it
+        return [BY_20]
+
+    reported.script[0] = [BY_10]
+    reported.script.insert(1, asked)
+    events = run("watch", "-o", "json", "--audit", "60").events()
+    assert (reported.audits, reported.arguments[5]) == (1, 60)
+    assert [event for event in events if event in (BY_10, BY_20)] == [BY_10, BY_20]
+
+
+def test_a_checkpoint_passes_every_filter(run: Run, reported: FakeSession) -> None:
+    checkpoint = made(Checkpoint, TIME, namespaces=3, members=5, healed=0)
+    reported.script.insert(1, [checkpoint])
+    assert checkpoint in run("watch", "-o", "json", "--pid", "10", "--type", "netns_exit").events()
 
 
 @pytest.mark.parametrize(

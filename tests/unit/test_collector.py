@@ -76,7 +76,7 @@ class Reader(threading.Thread):
 
 
 CHOICE = "choose from cni_end, cni_exec, cni_start, netns_create, .*, netns_found"
-ALWAYS = "; collector_start, lost, collector_stop are in every stream$"
+ALWAYS = "; collector_start, lost, checkpoint, collector_stop are in every stream$"
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,10 @@ REFUSED: dict[str, tuple[str, list[Any]]] = {
     "coalesce": (
         "coalesce must be between 0 and 60 seconds, not ",
         [-0.001, 61, float("nan"), float("inf"), "0.1", None, 1j],
+    ),
+    "audit": (
+        "audit must be at least 1 second, or None for no audits at intervals, not ",
+        [0, 0.9, -1, float("nan"), float("inf"), "60", 1j],
     ),
     "tier": (
         "there is no tier .*: choose one of fentry, kprobe, tracepoint, or None for the best here$",
@@ -158,10 +162,28 @@ def test_types_are_classes_and_names(session: FakeSession, types: Any) -> None:
 
 def test_options_reach_the_session(session: FakeSession) -> None:
     with Collector(
-        types=["netns_create"], tier="tracepoint", ring_bytes=mmap.PAGESIZE, node="n", kubelet_roots=["/foo.slice"]
+        types=["netns_create"],
+        tier="tracepoint",
+        ring_bytes=mmap.PAGESIZE,
+        node="n",
+        kubelet_roots=["/foo.slice"],
+        audit=60,
     ):
         assert session.arguments[:4] == (frozenset({NetnsCreate}), "tracepoint", mmap.PAGESIZE, "n")
         assert session.arguments[4].identify(f"/foo.slice/kubepods/pod{'6d' * 16}") == (None, "6d" * 16)
+        assert session.arguments[5] == 60
+
+
+def test_an_audit_is_asked_for(session: FakeSession) -> None:
+    collector = Collector()
+    with pytest.raises(ClosedError, match="is not running"):
+        collector.audit()
+    with collector:
+        collector.audit()
+        assert session.audits == 1
+    with pytest.raises(ClosedError, match="is not running"):
+        collector.audit()
+    assert session.audits == 1
 
 
 def test_by_default_everything_is_reported(session: FakeSession) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import cni_collector
 from cni_collector.events import (
     AnyEvent,
+    Checkpoint,
     CniEnd,
     CniExec,
     CniStart,
@@ -44,14 +45,15 @@ OWN: dict[type[Event], tuple[str, str]] = {  # type, and the fields that only it
     NetnsCreate: ("netns_create", ""),
     NetnsEnter: ("netns_enter", ""),
     NetnsExit: ("netns_exit", "entered_tid"),
-    NetnsDestroy: ("netns_destroy", "lifetime_ns teardown_ns"),
+    NetnsDestroy: ("netns_destroy", "lifetime_ns teardown_ns healed"),
     NetnsCreateFailed: ("netns_create_failed", "refused_by task_userns"),
     NetnsEnterFailed: ("netns_enter_failed", "refused_by task_userns"),
-    NetnsFound: ("netns_found", "members"),
+    NetnsFound: ("netns_found", "members healed"),
     CniStart: ("cni_start", CALL),
     CniEnd: ("cni_end", f"{CALL} duration_ns exit_code signal"),
     CniExec: ("cni_exec", "executable call args duration_ns exit_code signal trusted"),
     Lost: ("lost", "count by_type skipped unreadable"),
+    Checkpoint: ("checkpoint", "namespaces members healed"),
     CollectorStart: ("collector_start", "schema version boot_id kernel arch tier host_netns missing uncounted"),
     CollectorStop: ("collector_stop", "events lost skipped unreadable"),
 }
@@ -59,8 +61,8 @@ NUMBERS = st.integers(1, 2**64 - 1)
 TEXTS = st.binary(min_size=1).map(lambda raw: raw.decode("utf-8", "backslashreplace"))
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     int: NUMBERS,
+    bool: st.booleans(),
     str: TEXTS,
-    bool: st.just(False),
     Netns: st.builds(Netns, NUMBERS, NUMBERS),
     Pod: st.builds(Pod, *[st.none() | TEXTS] * 3),
     list[str]: st.lists(TEXTS, min_size=1),
@@ -93,7 +95,7 @@ def accepts(schema: dict[str, Any], node: Any, definitions: dict[str, Any]) -> b
         return node in schema["enum"]
     match schema["type"]:
         case "integer":
-            return isinstance(node, int)
+            return isinstance(node, int) and not isinstance(node, bool)
         case "boolean":
             return isinstance(node, bool)
         case "string":

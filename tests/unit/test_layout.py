@@ -35,8 +35,9 @@ LAYOUTS = {  # the fields in the order of the format; those that Python reads as
     "cni_entered_record": (wire.CNI_ENTERED_RECORD, "type pid started cookie inum"),
     "cgroup_record": (wire.CGROUP_RECORD, "type level length hierarchy id"),
     "lost": (wire.LOST, "count"),
-    "state": (wire.STATE, "host_cookie host_inum cgroup_epoch phase counts_skips seccomp_shows"),
+    "state": (wire.STATE, "host_cookie cleanup_start host_inum cgroup_epoch phase counts_skips seccomp_shows"),
     "tracked": (wire.TRACKED, "net born inum userns reported"),
+    "audited": (wire.AUDITED, "cookie inum userns state"),
     "mounts": (wire.MOUNTS, "used unsure"),
     "mounted": (wire.MOUNTED, "cookie length"),
 }
@@ -129,6 +130,7 @@ def test_sizes_by_which_records_are_told_apart_and_maps_are_read() -> None:
     assert wire.CNI_ENTERED_RECORD.size == BTF.size("cni_entered_record")
     assert wire.LOST.size == BTF.size("lost")
     assert wire.TRACKED.size == BTF.size("tracked")
+    assert wire.AUDITED.size == BTF.size("audited")
     assert wire.STATE.size <= BTF.size("state")
 
 
@@ -175,6 +177,11 @@ def test_phases() -> None:
 def test_refusers() -> None:
     refusers = {f"REFUSER_{(refuser or 'unknown').upper()}": number for number, refuser in enumerate(wire.REFUSERS)}
     assert BTF.enum("refuser") == refusers
+
+
+def test_states_of_a_namespace() -> None:
+    states = {"NETNS_ALIVE": wire.ALIVE, "NETNS_DYING": wire.DYING, "NETNS_GONE": wire.GONE}
+    assert BTF.enum("netns_state") == states
 
 
 def test_edges() -> None:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import click
 
-from ..errors import CollectorError
+from ..errors import ClosedError, CollectorError
 from ..events import Event
 from ..views.filters import ALWAYS, Filters, first
 from ..views.lines import JsonLines, Lines, TableLines
@@ -43,30 +43,39 @@ def lines_for(output: str | None, *, nodes: bool = False) -> Lines:
 
 
 @contextlib.contextmanager
-def stopped_by_signals(stream: Stream, duration: float | None) -> Iterator[None]:
+def stopped_by_signals(
+    stream: Stream, duration: float | None, audit: Callable[[], None] | None = None
+) -> Iterator[None]:
     """SIGINT, SIGTERM and the end of the duration stop the stream, by a thread that is woken by them.
 
-    A handler alone will not do: where the signal comes just before this thread goes to sleep, so does its handler.
+    SIGUSR1 calls `audit`, if that is given. A handler alone will not do: where the signal comes just before this thread
+    goes to sleep, so does its handler.
     """
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
     def wait() -> None:
-        while os.read(woken, 64):
-            stream.stop()
+        while came := os.read(woken, 64):
+            if audit and signal.SIGUSR1 in came:
+                with contextlib.suppress(ClosedError):  # it is being stopped
+                    audit()
+            if any(number in came for number in numbers):
+                stream.stop()
 
     waiter = threading.Thread(target=wait, name="signals", daemon=True)
     waiter.start()
     before = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    handlers = [signal.signal(number, lambda _signal, _frame: stream.stop()) for number in numbers]
+    handlers = {number: signal.signal(number, lambda _signal, _frame: stream.stop()) for number in numbers}
+    if audit:
+        handlers[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, lambda _signal, _frame: None)  # that thread does it
     if duration:
         signal.setitimer(signal.ITIMER_REAL, duration)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in zip(numbers, handlers, strict=True):
+        for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(before)
         os.close(wake)

@@ -58,6 +58,13 @@ def _moved(_context: click.Context, _option: click.Parameter, value: str | None)
     help="Drop privileges to this user (name or number) after attaching. root keeps everything. Default: nobody; with "
     "--file, which has to be rotated, root.",
 )
+@click.option(
+    "--audit",
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    help="Compare what exists with what was reported at such intervals, and report what was missed. SIGUSR1 does it "
+    "once.",
+)
 @click.option("--from", "source", hidden=True, callback=_moved, expose_value=False)
 @click.option("--since", hidden=True, callback=_moved, expose_value=False)
 @exporting
@@ -70,6 +77,7 @@ def watch(
     node: str | None,
     kubelet_roots: tuple[str, ...],
     user: str | None,
+    audit: float | None,
     exporting: Exporting,
 ) -> None:
     """Show what happens to network namespaces and in CNI plugins, as it happens.
@@ -92,6 +100,7 @@ def watch(
         coalesce=coalesce / 1000,
         node=node,
         kubelet_roots=kubelet_roots,
+        audit=audit,
     )
     # Metrics are of all types: then what is shown is chosen here, and not in the kernel.
     filters = selection.filters(wanted if exporting.metrics else frozenset())
@@ -100,7 +109,9 @@ def watch(
     with collector, contextlib.ExitStack() as stack:
         if user or not exporting.path:
             drop(user)  # first of all: threads and files are to be the user's
-        stack.enter_context(stopped_by_signals(collector, selection.duration))  # until all is delivered, and stopped
+        stack.enter_context(
+            stopped_by_signals(collector, selection.duration, collector.audit)
+        )  # until all is delivered, and stopped
         stack.callback(collector.stop)
         outputs = stack.enter_context(Outputs(exporting.queue, say))
         exporting.start(outputs, collector)

@@ -23,7 +23,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from ..errors import CollectorError
-from ..events import CniCall, CniEnd, CniStart, CollectorStart, Event, Lost
+from ..events import Checkpoint, CniCall, CniEnd, CniStart, CollectorStart, Event, Lost
 from ..version import VERSION
 from .relay import Idents
 
@@ -147,7 +147,8 @@ class OtlpLogs:
 
     def _record(self, event: Event) -> ReadableLogRecord:
         moment = event.time_ns
-        warn = isinstance(event, Lost) or event.error or (isinstance(event, CniEnd) and event.exit_code != 0)
+        failed = bool(event.error) or (isinstance(event, CniEnd) and event.exit_code != 0)
+        warn = failed or isinstance(event, Lost) or (isinstance(event, Checkpoint) and event.healed > 0)
         record = LogRecord(
             timestamp=moment,
             observed_timestamp=moment,

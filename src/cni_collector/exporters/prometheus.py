@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector as MetricSource
 
 from ..collector import Collector
-from ..events import CniEnd, CniStart, CollectorStart, Event, Lost, NetnsCreate, NetnsDestroy, NetnsFound
+from ..events import Checkpoint, CniEnd, CniStart, CollectorStart, Event, Lost, NetnsCreate, NetnsDestroy, NetnsFound
 from .relay import Relay
 
 _COMMANDS: Final = frozenset({"ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"})
@@ -51,6 +51,7 @@ class PrometheusExporter(MetricSource):
         self._collector = collector
         self._start: CollectorStart | None = None
         self._alive = 0
+        self._healed = 0
         self._begun: dict[int, float] = {}
         """When the CNI calls under way began, by pid, in seconds of the monotonic clock."""
         self._ends_lost = False
@@ -99,6 +100,9 @@ class PrometheusExporter(MetricSource):
                     outcome = "signal" if event.signal else "failure" if event.exit_code else "success"
                     labels = (self._command(event.command), self._plugin(event.plugin), outcome)
                     self._cni_calls.labels(*labels).observe(event.duration_ns / 1e9)
+                case Checkpoint():
+                    self._alive = event.namespaces
+                    self._healed += event.healed
                 case Lost(by_type=lost):
                     self._alive += (
                         lost.get("netns_create", 0) + lost.get("netns_found", 0) - lost.get("netns_destroy", 0)
@@ -132,6 +136,7 @@ class PrometheusExporter(MetricSource):
             {"": stats.unreadable},
         )
         yield _counter("cni_undecodable_records", "Records that could not be read.", [], {"": stats.undecodable})
+        yield _counter("cni_healed_events", "Events that audits added, as they were missed.", [], {"": self._healed})
         yield GaugeMetricFamily("cni_netns_alive", "Network namespaces that exist, but for the host's.", self._alive)
         if self._ends_lost:
             for pid in [pid for pid in list(self._begun) if not _exists(pid)]:

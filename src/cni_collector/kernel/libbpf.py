@@ -45,6 +45,8 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {  # name: result, then argumen
     "bpf_map__set_initial_value": (_int, _pointer, _pointer, _size),
     "bpf_map_get_next_key": (_int, _int, _pointer, _pointer),
     "bpf_map_lookup_elem": (_int, _int, _pointer, _pointer),
+    "bpf_map_update_elem": (_int, _int, _pointer, _pointer, ctypes.c_uint64),
+    "bpf_map_delete_elem": (_int, _int, _pointer),
 }
 
 

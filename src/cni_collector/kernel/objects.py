@@ -33,6 +33,12 @@ class _TracepointOptions(ctypes.Structure):
     _fields_ = [("size", ctypes.c_size_t), ("cookie", ctypes.c_uint64)]
 
 
+class _IterOptions(ctypes.Structure):
+    """`struct bpf_iter_attach_opts` of libbpf.h; what it points to is `union bpf_iter_link_info` of bpf.h."""
+
+    _fields_ = [("size", ctypes.c_size_t), ("link_info", ctypes.c_void_p), ("link_info_size", ctypes.c_uint32)]
+
+
 class _TestRun(ctypes.Structure):
     """`struct bpf_test_run_opts` of bpf.h."""
 
@@ -55,6 +61,8 @@ class _TestRun(ctypes.Structure):
     ]
 
 
+_BPF_NOEXIST: Final = 1
+"""Of `bpf_map_update_elem()`: only what is not there yet."""
 _CAPABILITIES: Final = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 
 
@@ -206,14 +214,22 @@ class Program:
                     return int(value)
         raise CollectorError(f"cannot ask how often the kernel skipped {self.name}")
 
-    def iterate(self) -> bytes:
+    def iterate(self, over: Map | None = None) -> bytes:
         """Runs an iterator program to its end and returns all that it wrote.
+
+        Args:
+            over: the map whose entries a program `iter/bpf_map_elem` looks at.
 
         Raises:
             AttachError: the kernel has no such iterator, or refuses.
         """
         library = libbpf()
-        link = library.bpf_program__attach_iter(self._handle, None)
+        options = None
+        if over:
+            target = ctypes.c_uint32(over.fd)  # `map.map_fd`
+            size = ctypes.sizeof(_IterOptions)
+            options = ctypes.byref(_IterOptions(size, ctypes.addressof(target), ctypes.sizeof(target)))
+        link = library.bpf_program__attach_iter(self._handle, options)
         fd = library.bpf_iter_create(library.bpf_link__fd(link)) if link else -ctypes.get_errno()
         if link:
             library.bpf_link__destroy(link)
@@ -272,6 +288,19 @@ class Map:
             if not library.bpf_map_lookup_elem(fd, key, value):
                 yield key.raw, value.raw
             previous = key
+
+    def has(self, key: bytes, value_size: int) -> bool:
+        """Whether there is an entry."""
+        value = ctypes.create_string_buffer(value_size)
+        return not libbpf().bpf_map_lookup_elem(self.fd, key, value)
+
+    def add(self, key: bytes, value: bytes) -> bool:
+        """Adds an entry; False where there is one already, or no room. Programs that add the same are told so, too."""
+        return not libbpf().bpf_map_update_elem(self.fd, key, value, _BPF_NOEXIST)
+
+    def remove(self, key: bytes) -> bool:
+        """Removes an entry; False where there is none: of several who remove it, one is told that it did."""
+        return not libbpf().bpf_map_delete_elem(self.fd, key)
 
 
 class Object:

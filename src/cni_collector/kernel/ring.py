@@ -36,6 +36,7 @@ _DISCARD: Final = 1 << 30  # BPF_RINGBUF_DISCARD_BIT
 _HEADER: Final = 8  # BPF_RINGBUF_HDR_SZ
 _MEMBARRIER: Final = {"x86_64": 324, "aarch64": 283}.get(platform.machine(), 283)
 """The number of membarrier(2), which is 283 wherever the table of system calls is the general one."""
+_GLOBAL: Final = 1 << 0
 _GLOBAL_EXPEDITED: Final = 1 << 1
 
 
@@ -58,6 +59,15 @@ def membarrier() -> None:
             f"cannot read the ring buffer in order: membarrier(2) failed ({os.strerror(ctypes.get_errno())}); "
             "allow it in the seccomp profile"
         )
+
+
+def wait_for_programs() -> None:
+    """Returns when every BPF program that runs now has ended: they run under RCU, also where they are preempted.
+
+    MEMBARRIER_CMD_GLOBAL is synchronize_rcu() (kernel/sched/membarrier.c), which takes some 20 ms. On a kernel that was
+    booted with nohz_full= it is refused: there it is not waited.
+    """
+    _libc().syscall(_MEMBARRIER, _GLOBAL, 0, 0)
 
 
 FENCE: Final = None if platform.machine() == "x86_64" else membarrier
@@ -139,6 +149,16 @@ class Ring:
             self._fence()  # the kernel may write there once it sees the position: so all is read before
         self._consumer[0] = position  # last: whatever interrupts this loop, nothing is lost
         return events, not limit
+
+    @property
+    def consumed(self) -> int:
+        """Up to where it has been read: bytes since the beginning."""
+        return int(self._consumer[0])
+
+    @property
+    def produced(self) -> int:
+        """Up to where there are records by now, those that are being written included."""
+        return int(self._producer[0])
 
     def _written(self, position: int, end: int, limit: int, fence: Callable[[], None]) -> int:
         """Where the first `limit` records end, or those before one that is busy: what may be read without a barrier."""

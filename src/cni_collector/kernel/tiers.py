@@ -19,7 +19,7 @@ from .wire import LOST, TYPES
 TRIALS: Final = {"fentry": "cni_fe_cleanup", "kprobe": "cni_kp_cleanup"}
 """One small program of a tier, to see whether the kernel has such hooks at all."""
 
-SNAPSHOT: Final = ("cni_host", "cni_snapshot", "cni_sweep", "cni_mounts")
+SNAPSHOT: Final = ("cni_host", "cni_snapshot", "cni_sweep", "cni_mounts", "cni_inside", "cni_tracked")
 """Programs that are run, not attached."""
 
 OBJECT: Final = Path(__file__).with_name("cni.bpf.o")

@@ -72,16 +72,20 @@ CGROUP_RECORD: Final = struct.Struct("=BBH4s8s")
 """`struct cgroup_record` up to its names; `hierarchy` and `id` are read as bytes, being parts of a key."""
 LOST: Final = struct.Struct(f"={len(TYPES)}Q")
 """`struct lost`."""
-STATE: Final = struct.Struct("=QIIIII")
+STATE: Final = struct.Struct("=QQIIIII")
 """`struct state` without its padding."""
-STATE_EPOCH: Final = 12
-STATE_PHASE: Final = 16
-STATE_SECCOMP_SHOWS: Final = 24
+STATE_EPOCH: Final = 20
+STATE_PHASE: Final = 24
+STATE_SECCOMP_SHOWS: Final = 32
 """Offsets of the fields of `struct state` that Python writes."""
 STARTING, RUNNING, ENDING = range(3)
 """`enum phase`."""
 TRACKED: Final = struct.Struct("=QQIIQ")
 """`struct tracked`."""
+ALIVE, DYING, GONE = range(3)
+"""`enum netns_state`."""
+AUDITED: Final = struct.Struct("=QIIQ")
+"""`struct audited`."""
 MOUNTED: Final = struct.Struct("=QQ")
 """`struct mounted` up to its path."""
 MOUNTS: Final = struct.Struct("=II")

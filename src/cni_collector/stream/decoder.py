@@ -46,6 +46,7 @@ from ..kernel.wire import (
     REFUSERS,
     SLOT,
 )
+from .audit import Told
 
 _LENGTH: Final = NETNS_RECORD.size.to_bytes(4, sys.byteorder) + bytes(4)
 """What stands before a record in its slot."""
@@ -137,6 +138,8 @@ class Decoder:
     ) -> None:
         self.undecodable = 0
         """Records that made no sense."""
+        self.told = Told()
+        """The namespaces that the events tell of."""
         self._namespaces = namespaces
         self._cni_calls = cni_calls
         self._comms = _Comms()
@@ -340,17 +343,20 @@ class Decoder:
                     )  # fmt: skip
                     if (at := first.get(cookie, len(events))) < len(events):
                         self._late[len(events)] = at - 0.5
+                    self.told.alive(netns, userns)
                 elif kind == DESTROY:
                     event = NetnsDestroy(
                         time, netns, userns=userns, name=name, pod=pod,
                         lifetime_ns=lifetime or None, teardown_ns=teardown or None,
                     )  # fmt: skip
                     self._namespaces.gone(netns)
+                    self.told.gone(netns)
                 elif kind == FOUND:
                     event = NetnsFound(
                         time, netns, None, None, None, None,
                         pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
                     )  # fmt: skip
+                    self.told.alive(netns, userns)
                 else:
                     event = _REFUSALS[kind](
                         time, netns, other, None, causes[cause], _ERRORS.get(error) or _error(error),

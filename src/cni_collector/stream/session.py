@@ -17,6 +17,7 @@ import msgspec
 
 from ..events import (
     SCHEMA,
+    Checkpoint,
     CniEnd,
     CniExec,
     CniStart,
@@ -41,8 +42,10 @@ from ..kernel.mounts import MountList
 from ..kernel.ring import Ring
 from ..kernel.wire import CGROUP, ENDING, LOST, RUNNING, STATE, STATE_EPOCH, STATE_PHASE, STATE_SECCOMP_SHOWS, TYPES
 from ..version import VERSION
+from .auditor import Auditor
 from .decoder import Decoder
 from .snapshot import boot_id, take
+from .timer import Timer
 
 ATTRIBUTION: Final[EventTypes] = frozenset({NetnsCreate, NetnsDestroy, CniStart, CniEnd})
 """What has to be known, asked for or not, to say which pod a namespace is for."""
@@ -87,6 +90,7 @@ class Session:
         ring_bytes: size of the ring buffer.
         node: the machine's name, or None for its host name.
         paths: reads the paths of cgroups.
+        audit: seconds from one audit to the next, or None for none at intervals.
 
     Raises:
         CollectorError: nothing could be attached.
@@ -99,7 +103,13 @@ class Session:
     """
 
     def __init__(
-        self, wanted: EventTypes, tier: str | None, ring_bytes: int, node: str | None, paths: CgroupPaths
+        self,
+        wanted: EventTypes,
+        tier: str | None,
+        ring_bytes: int,
+        node: str | None,
+        paths: CgroupPaths,
+        audit: float | None,
     ) -> None:
         self.more = False
         self.detached = False
@@ -125,6 +135,11 @@ class Session:
             self._skipped = 0
             self._unreadable = 0
             self._next_look = 0.0
+            self._unlooked = (
+                False  # there may be something to see at the next look: events were read, or a clean-up runs
+            )
+            self._audited_cleanup = 0  # the run of it that an audit was asked for
+            self._cleanup = 0  # the run of cleanup_net() that the last look saw
             ring = loaded.map("ring")
             decoder = self._decoder
             self._ring = opened.enter_context(contextlib.closing(Ring(ring, decoder.decode, decoder.decode_run)))
@@ -133,24 +148,32 @@ class Session:
             self._epoll = opened.enter_context(select.epoll())
             self._epoll.register(ring.fd, select.EPOLLIN)
             self._epoll.register(self._doorbell, select.EPOLLIN)
+            self._timer = opened.enter_context(contextlib.closing(Timer()))
+            self._epoll.register(self._timer, select.EPOLLIN)
+            self._asked = False  # for an audit, by `_request`
+            self._request = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            opened.callback(os.close, self._request)
+            self._epoll.register(self._request, select.EPOLLIN)
+            self._auditor = Auditor(loaded, decoder.told, self._namespaces, self._ring, _now, audit)
             self._mount_watch = opened.enter_context(contextlib.closing(MountWatch()))
             self._epoll.register(self._mount_watch, select.EPOLLPRI)
             self._mounts = opened.enter_context(contextlib.closing(MountList(loaded)))
             self._mounts_changed = False
             self.opening = self._open()
+            self._set_timer()
             self._opened = opened.pop_all()
         give_back()
 
     def _open(self) -> list[Event]:
         """Takes stock of what exists. From then on destructions are reported, those meanwhile included."""
         loaded = self._hooks.object
-        self._namespaces.host_inum = STATE.unpack_from(self._state)[1]
+        self._namespaces.host_inum = STATE.unpack_from(self._state)[2]
         found = take(loaded, self._decoder, self._mounts)
         self._state[STATE_SECCOMP_SHOWS] = self._hooks.see_seccomp()
         self._state[STATE_PHASE] = RUNNING
         loaded.program("cni_sweep").run()
         now = _now()
-        cookie, inum, _epoch, _phase, counts_skips, _seccomp_shows = STATE.unpack_from(self._state)
+        cookie, _cleanup, inum, _epoch, _phase, counts_skips, _seccomp_shows = STATE.unpack_from(self._state)
         system = platform.uname()
         start = CollectorStart(
             now,
@@ -166,6 +189,7 @@ class Session:
             uncounted=[] if counts_skips else [hook.fact for hook in self._hooks.skippable()],
         )
         for one in found:
+            self._decoder.told.alive(one.netns, one.userns)
             if one.pod:
                 self._namespaces.find_pod(one.netns, one.pod)
         self._namespaces.name({one.netns.cookie: one.names for one in found if one.names})
@@ -193,7 +217,7 @@ class Session:
         self._epoll.poll()
 
     def read(self) -> list[Event]:
-        """The next events, and what was lost; empty where there is nothing at the moment.
+        """The next events, what was lost, and what an audit tells; empty where there is nothing at the moment.
 
         Raises:
             LayoutError: the ring holds what no kernel writes.
@@ -213,10 +237,24 @@ class Session:
             events = self._asked_for(self._taken)
             if not events:
                 self._taken = []
+        if not self.detached and not self._detaching:
+            if self._asked:
+                self._asked = False
+                with contextlib.suppress(BlockingIOError):  # two have asked, and both were heard
+                    os.eventfd_read(self._request)
+                self._auditor.ask()
+            self._auditor.step(self._taken)
+            events = self._asked_for(self._taken)
         self._count(events)
         look = self.detached or self._lost_raw != self._lost_map[:] or time.monotonic() > self._next_look
-        if look and (lost := self._newly_lost()):
-            events.append(lost)
+        self._unlooked = self._unlooked or bool(events)
+        if look:
+            self._unlooked = self._cleanup_goes_on()
+            if lost := self._newly_lost():
+                events.append(lost)
+                if lost.skipped:
+                    self._auditor.ask()
+        self._set_timer()
         self._taken = []
         return events
 
@@ -226,13 +264,35 @@ class Session:
             self._mounts_changed = True
         return self._mounts.read() if self._mounts_changed else None
 
+    def _cleanup_goes_on(self) -> bool:
+        """Whether a clean-up of the kernel's began. One that two looks meet is long, or its end was skipped: audit."""
+        before, self._cleanup = self._cleanup, STATE.unpack_from(self._state)[1]
+        fresh = self._cleanup != before
+        if self._cleanup and not fresh and self._cleanup != self._audited_cleanup:
+            self._audited_cleanup = self._cleanup
+            self._auditor.ask()
+        return bool(self._cleanup) and fresh
+
+    def _set_timer(self) -> None:
+        """Wakes who waits when an audit is due, or a look after the last events; never, where neither is to come."""
+        moments = (self._auditor.due, self._next_look if self._unlooked else None)
+        self._timer.set(min((moment for moment in moments if moment is not None), default=None))
+
+    def audit(self) -> None:
+        """Asks for an audit, which `read` does, unless all is closed. From any thread, also in a signal handler."""
+        with self._ending:
+            if not self.closed:
+                os.eventfd_write(self._request, 1)
+                self._asked = True  # last: who sees it empties the descriptor
+
     def _asked_for(self, events: list[Event]) -> list[Event]:
-        if self._wanted >= _UNASKED:
+        if self._wanted >= _UNASKED and NetnsFound in self._wanted:  # an audit finds, whatever was asked for
             return events
-        return [event for event in events if type(event) in self._wanted]
+        return [event for event in events if type(event) in self._wanted or isinstance(event, Checkpoint)]
 
     def _count(self, events: Iterable[Event]) -> None:
         self._received.update(map(type, events))
+        self._received.pop(Checkpoint, None)  # it is about the stream itself
 
     def _sum_lost(self) -> list[int]:
         """Lost records by type, over all CPUs; of types that nobody asked for, none."""

@@ -157,6 +157,11 @@ def existing(kubelet_roots: Collection[str] = ()) -> list[ExistingNetns]:
         raise of_the_system("list network namespaces", error) from error
 
 
+def sees_all_tasks() -> bool:
+    """Whether this process is in the first pid namespace: elsewhere iterators show that namespace's tasks only."""
+    return os.stat("/proc/self/ns/pid").st_ino == _INITIAL_PID_NAMESPACE
+
+
 def boot_id() -> str:
     """The id of this boot, within which cookies are unique."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from ..events import CniCall, CollectorStart, CollectorStop, Event, Lost
+from ..events import Checkpoint, CniCall, CollectorStart, CollectorStop, Event, Lost
 
-ALWAYS: Final = (CollectorStart, CollectorStop, Lost)
+ALWAYS: Final = (CollectorStart, CollectorStop, Lost, Checkpoint)
 """What is about the stream itself passes."""
 
 PodName = tuple[str | None, str]

@@ -35,6 +35,7 @@ _COLOURS: Final = {
     "cni_end": "cyan",
     "cni_exec": "bright_black",
     "lost": "red",
+    "checkpoint": "bright_black",
     "collector_start": "bright_black",
     "collector_stop": "bright_black",
 }
@@ -164,6 +165,8 @@ def _details(event: Event) -> list[tuple[str, str]]:
             details.append(("pod", pod_text(msgspec.convert(value, Pod))))
         elif key == "exit_code":
             details.append(("exit", str(value)))
+        elif value is True:
+            details.append((key, "yes"))
         else:
             details.append((key, str(value)))
     return details

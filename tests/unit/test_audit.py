@@ -1,0 +1,335 @@
+"""What an audit compares, and what it tells of it, without a kernel."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from types import SimpleNamespace
+from typing import Any, Final
+
+import pytest
+
+from cni_collector.errors import AttachError
+from cni_collector.events import Checkpoint, Event, Netns, NetnsDestroy, NetnsFound, Pod
+from cni_collector.identity.namespaces import Namespaces
+from cni_collector.stream import audit, auditor
+from cni_collector.stream.audit import Look, Subject, Told, Untold, compare
+from cni_collector.stream.auditor import Auditor
+
+A, B, C = (Netns(cookie, 4026532000 + cookie) for cookie in (1, 2, 3))
+USERNS: Final = 4026531837
+ALIVE, DYING, GONE = range(3)
+
+
+def told(*namespaces: Netns) -> Told:
+    """A stream that has told that these exist."""
+    stream = Told()
+    for netns in namespaces:
+        stream.alive(netns, USERNS)
+    return stream
+
+
+def subjects(*namespaces: Netns) -> dict[int, Subject]:
+    return {netns.cookie: Subject(netns, USERNS) for netns in namespaces}
+
+
+def look(tracked: tuple[Netns, ...] = (), untracked: tuple[Netns, ...] = (), gone: tuple[Netns, ...] = ()) -> Look:
+    return Look(subjects(*tracked), subjects(*untracked), subjects(*gone), 0, {})
+
+
+@pytest.mark.parametrize(
+    ("stream", "kernel", "births", "ends"),
+    [
+        ((), look(), [], []),
+        ((A, B), look(tracked=(A, B)), [], []),
+        ((A,), look(tracked=(A, B)), [B], []),
+        ((A,), look(tracked=(A,), untracked=(B,)), [B], []),
+        ((A, B), look(tracked=(A,)), [], [B]),
+        ((A, B), look(tracked=(A,), gone=(B,)), [], [B]),
+        ((A,), look(tracked=(A,), gone=(B,)), [], [B]),
+        ((A, B), look(untracked=(C,), gone=(A,)), [C], [A, B]),
+    ],
+)
+def test_what_was_not_told(stream: tuple[Netns, ...], kernel: Look, births: list[Netns], ends: list[Netns]) -> None:
+    assert compare(told(*stream), kernel) == Untold(
+        frozenset(one.cookie for one in births), frozenset(one.cookie for one in ends)
+    )
+
+
+def test_where_there_are_too_many_to_see_nothing_has_ended_but_what_is_seen_to() -> None:
+    kernel = look(tracked=(A,), gone=(C,))._replace(complete=False)
+    assert compare(told(A, B), kernel) == Untold(frozenset(), frozenset({C.cookie}))
+
+
+def test_what_is_untold_twice_was_missed() -> None:
+    first, second = Untold(frozenset({1, 2}), frozenset({3})), Untold(frozenset({2, 4}), frozenset({3, 5}))
+    assert first.still(second) == Untold(frozenset({2}), frozenset({3}))
+
+
+def test_of_too_many_no_birth_is_told_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_BOUND", 2)
+    stream = told(A, B, C)
+    assert compare(stream, look(tracked=(A, B, C))) == Untold(frozenset(), frozenset())
+    assert compare(stream, look(tracked=(A, B))).ends == {C.cookie}
+
+
+class Kernel:
+    """What the programs of an audit find, and the collector's own state.
+
+    Attributes:
+        tracked: the state of each namespace of that map.
+        untracked: namespaces on the kernel's list that are not in it.
+        left_out: what an iteration over the map does not show, though it is there.
+        members: the namespace of each task.
+        clock: seconds.
+        produced, consumed: positions in the ring.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *stream: Netns, every: float | None = None) -> None:
+        self.tracked = dict.fromkeys(stream, ALIVE)
+        self.untracked: list[Netns] = []
+        self.left_out: list[Netns] = []
+        self.members: list[Netns] = []
+        self.clock = 100.0
+        self.produced = self.consumed = 0
+        self.refuses = False
+        self.waits = 0
+        self.told = told(*stream)
+        self.namespaces = Namespaces()
+        clock = SimpleNamespace(monotonic=lambda: self.clock, clock_gettime_ns=lambda _: 7, CLOCK_BOOTTIME=7)
+        monkeypatch.setattr(auditor, "time", clock)
+        monkeypatch.setattr(auditor, "wait_for_programs", self._wait)
+        monkeypatch.setattr(auditor, "sees_all_tasks", lambda: True)
+        loaded: Any = self
+        self.auditor = Auditor(loaded, self.told, self.namespaces, loaded, lambda: "now", every)
+
+    def _wait(self) -> None:
+        self.waits += 1
+
+    def program(self, name: str) -> Any:
+        return SimpleNamespace(iterate=self._states if name == "cni_tracked" else self._tasks)
+
+    def map(self, name: str) -> Any:
+        if name == "untracked":
+            return SimpleNamespace(items=self._noted, remove=lambda _: True, max_entries=3)
+        return SimpleNamespace(has=self._has, add=self._add, remove=self._remove)
+
+    def _tasks(self) -> bytes:
+        if self.refuses:
+            raise AttachError("no", "cni_inside", "iter/task", 1)
+        return struct.pack(f"={len(self.members)}Q", *(netns.cookie for netns in self.members))
+
+    def _states(self, over: object) -> bytes:
+        assert over
+        return b"".join(
+            struct.pack("=QIIQ", netns.cookie, netns.inum, USERNS, state)
+            for netns, state in self.tracked.items()
+            if netns not in self.left_out
+        )
+
+    def _noted(self, _key: int, _value: int) -> list[tuple[bytes, bytes]]:
+        return [
+            (struct.pack("=Q", one.cookie), struct.pack("=QQIIQ", 1, 0, one.inum, USERNS, 1)) for one in self.untracked
+        ]
+
+    def _find(self, key: bytes) -> list[Netns]:
+        (cookie,) = struct.unpack("=Q", key)
+        return [netns for netns in self.tracked if netns.cookie == cookie]
+
+    def _has(self, key: bytes, _size: int) -> bool:
+        return bool(self._find(key))
+
+    def _add(self, key: bytes, value: bytes) -> bool:
+        if self._find(key):
+            return False
+        _, _, inum, _, reported = struct.unpack("=QQIIQ", value)
+        assert reported
+        netns = Netns(int.from_bytes(key, sys.byteorder), inum)
+        self.tracked[netns] = ALIVE
+        self.untracked.remove(netns)
+        return True
+
+    def _remove(self, key: bytes) -> bool:
+        found = self._find(key)
+        for netns in found:
+            del self.tracked[netns]
+        return bool(found)
+
+    def step(self) -> list[Event]:
+        """What an audit tells now, all that is due included."""
+        if self.auditor.due is not None:
+            self.clock = max(self.clock, self.auditor.due)
+        events: list[Event] = []
+        self.auditor.step(events)
+        return events
+
+    def ask(self) -> list[Event]:
+        self.auditor.ask()
+        return self.step()
+
+
+def checkpoint(namespaces: int, members: int = 0, healed: int = 0) -> Checkpoint:
+    return Checkpoint("now", namespaces=namespaces, members=members, healed=healed)
+
+
+def test_nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch, A, B)
+    kernel.members = [A, A, B]
+    assert kernel.auditor.due is None
+    assert kernel.step() == []
+    assert kernel.ask() == [checkpoint(2, 3)]
+    assert kernel.auditor.due is None
+
+
+def test_members_are_absent_where_not_all_tasks_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch, A)
+    kernel.auditor._sees_all_tasks = False
+    assert kernel.ask() == [Checkpoint("now", namespaces=1, healed=0)]
+
+
+def test_a_birth_that_no_program_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch, A)
+    kernel.untracked, kernel.members = [B], [B, B]
+    kernel.namespaces.find_pod(B, Pod("shop", "web-0"))
+    assert kernel.ask() == []
+    assert kernel.auditor.due == kernel.clock + auditor.PAUSE
+    found = NetnsFound("now", B, userns=USERNS, pod=Pod("shop", "web-0"), members=2, healed=True)
+    assert kernel.step() == [found, checkpoint(2, 2, healed=1)]
+    assert B in kernel.tracked
+    assert kernel.step() == [checkpoint(2, 2)]  # once more, as there may have been more
+    assert kernel.auditor.due is None
+
+
+def test_a_birth_under_way_is_left_to_who_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    kernel.untracked = [A]
+    assert kernel.ask() == []
+    kernel.untracked, kernel.tracked = [], {A: ALIVE}
+    kernel.told.alive(A, USERNS)
+    assert kernel.step() == [checkpoint(1)]
+
+
+def test_a_program_sees_the_birth_at_the_last_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    kernel.untracked = [A]
+    kernel.ask()
+    kernel.produced = 100
+    assert kernel.step() == []
+    kernel.tracked[A] = ALIVE
+    kernel.consumed = 100
+    assert kernel.step() == [checkpoint(0)]
+
+
+def test_a_birth_whose_record_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    kernel.tracked[A] = ALIVE
+    assert kernel.ask() == []
+    assert kernel.step() == [NetnsFound("now", A, userns=USERNS, members=0, healed=True), checkpoint(1, healed=1)]
+
+
+def test_it_ends_at_the_last_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    kernel.tracked[A] = ALIVE
+    kernel.ask()
+    kernel.produced = 100
+    assert kernel.step() == []
+    del kernel.tracked[A]
+    kernel.consumed = 100
+    assert kernel.step() == [checkpoint(0)]
+
+
+def test_an_end_that_no_program_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch, A, B)
+    kernel.tracked[A] = GONE
+    kernel.namespaces.name({A.cookie: ["/run/netns/a"]})
+    assert kernel.ask() == []
+    destroyed = NetnsDestroy("now", A, userns=USERNS, name="/run/netns/a", healed=True)
+    assert kernel.step() == [destroyed, checkpoint(1, healed=1)]
+    assert list(kernel.tracked) == [B]
+    assert kernel.step() == [checkpoint(1)]
+
+
+def test_a_program_sees_the_end_at_the_last_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch, A)
+    kernel.tracked[A] = GONE
+    kernel.ask()
+    kernel.produced = 100
+    assert kernel.step() == []
+    kernel.tracked.clear()
+    kernel.consumed = 100
+    assert kernel.step() == [checkpoint(1)]  # it is told by the record that comes next
+
+
+def test_an_end_whose_record_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch, A)
+    kernel.tracked.clear()
+    assert kernel.ask() == []
+    assert kernel.step() == [NetnsDestroy("now", A, userns=USERNS, healed=True), checkpoint(0, healed=1)]
+
+
+def test_with_more_than_can_be_noted_no_end_is_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`tracked` is full, so what was told of is not in it, nor in what has room for three."""
+    kernel = Kernel(monkeypatch, A)
+    kernel.tracked.clear()
+    kernel.untracked = [Netns(cookie, cookie) for cookie in (5, 6, 7)]
+    kernel.ask()
+    assert all(isinstance(event, NetnsFound | Checkpoint) for event in kernel.step())
+    assert A.cookie in kernel.told
+
+
+def test_what_an_iteration_leaves_out_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch, A)
+    kernel.left_out = [A]
+    assert kernel.ask() == []
+    assert kernel.step() == [checkpoint(1)]
+
+
+def test_while_something_dies_there_is_silence_and_a_checkpoint_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch, A, B)
+    kernel.tracked[A] = DYING
+    assert kernel.ask() == [checkpoint(2)]
+    for _ in range(3):
+        assert kernel.auditor.due == kernel.clock + auditor.PAUSE
+        assert kernel.step() == []
+    assert kernel.ask() == [checkpoint(2)]  # who asks is answered
+    del kernel.tracked[A]
+    kernel.told.gone(A)
+    assert kernel.step() == [checkpoint(1)]
+    assert kernel.auditor.due is None
+
+
+def test_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch, A, every=60)
+    for minute in range(1, 4):
+        assert kernel.auditor.due == 100 + 60 * minute
+        assert kernel.step() == [checkpoint(1)]
+
+
+def test_at_intervals_also_while_something_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch, A, every=2.5)
+    kernel.tracked[A] = DYING
+    told = [kernel.step() for _ in range(7)]
+    assert told == [[checkpoint(1)], [], [], [checkpoint(1)], [], [], [checkpoint(1)]]
+    assert kernel.clock == 100 + 3 * 2.5
+
+
+def test_who_asks_meanwhile_gets_the_same_audit(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    kernel.untracked = [A]
+    assert kernel.ask() == []
+    due = kernel.auditor.due
+    kernel.auditor.ask()
+    assert kernel.auditor.due == due
+    assert kernel.waits == 0
+    assert [type(event) for event in kernel.step()] == [NetnsFound, Checkpoint]
+    assert kernel.waits == 1
+
+
+def test_without_the_capabilities_that_an_old_kernel_wants_there_is_no_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel = Kernel(monkeypatch, A)
+    kernel.refuses = True
+    assert kernel.ask() == []
+    kernel.refuses = False
+    assert kernel.ask() == [checkpoint(1)]
