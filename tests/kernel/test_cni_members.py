@@ -34,7 +34,7 @@ from ..support.actors import (
     execute,
     setns,
 )
-from ..support.watch import TIER, Watch, watching
+from ..support.watch import TIER, Watch, mark, watching
 
 TRUE, SH, SLEEP, SETSID = (str(shutil.which(name)) for name in ("true", "sh", "sleep", "setsid"))
 ARGS = "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0"
@@ -332,6 +332,25 @@ def test_a_path_that_is_too_deep_lies_nowhere(watch: Watch, tmp_path: Path, name
     pid = _run(SH, "-c", f"{program}; :", environment=_environment(cni_path=deep))
     told = [event.type for event in _told(watch, since, pid) if event.pid != pid]
     assert told == (["cni_start", "cni_end"] if plugin else ["cni_exec"])
+
+
+@pytest.mark.alone  # what others do beside it is in both sums, but not at the same moment
+def test_what_is_lost_of_plugins_and_helpers_is_counted_as_what_it_was(tmp_path: Path) -> None:
+    """Nobody reads: the ring holds some of sixty plugins, their delegates, helpers, and helpers that become plugins."""
+    _program(tmp_path / "delegate", "exit 0")
+    plugin = _program(tmp_path / "plugin", f"{TRUE}; {tmp_path}/delegate; env nice {TRUE}; env {tmp_path}/delegate; :")
+    with watching() as witness:
+        mark(witness)
+        with Collector("cni", tier=TIER, types=[CniStart, CniEnd, CniExec], ring_bytes=1 << 16) as collector:
+            for _ in range(60):
+                _run(plugin, environment=_environment(cni_path=tmp_path))
+        list(collector.events())
+        mark(witness)
+    happened = Counter(e.type for e in witness.between() if isinstance(e, CniStart | CniEnd | CniExec))
+    assert min(happened.values()) >= 120
+    stats = collector.stats
+    assert set(stats.lost_by_type) == {"cni_start", "cni_end", "cni_exec"}
+    assert Counter(stats.received_by_type) + Counter(stats.lost_by_type) == happened
 
 
 def test_the_arguments_of_a_helper_have_256_bytes(watch: Watch, tmp_path: Path) -> None:
