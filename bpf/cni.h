@@ -415,6 +415,10 @@ static __always_inline void cni_call_begin(__u32 pid, __u64 started, struct cni_
 			return;
 	} else if (known->unreadable || call.plugin) {
 		known->began = record->time;
+		known->own = record->own_cookie;
+		known->entered = 0;
+		known->entered_inum = 0;
+		known->several = 0;
 		known->plugin = call.plugin;
 		if (known->unreadable && !call.unreadable)
 			join_call(bpf_get_current_task_btf(), pid, started);

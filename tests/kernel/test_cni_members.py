@@ -373,6 +373,21 @@ def test_a_helper_that_executes_a_plugin_becomes_one(watch: Watch, tmp_path: Pat
     assert not [event for event in told if isinstance(event, CniExec)]
 
 
+def test_what_a_helper_did_before_it_became_a_plugin_is_not_the_plugins(watch: Watch, tmp_path: Path) -> None:
+    """Neither its time nor the namespace that it entered, which is then the plugin's own: the caller's it is."""
+    _program(tmp_path / "delegate", "exit 0")
+    since = len(watch.events)
+    with a_netns() as (holder, a):
+        enter = f"nsenter --net=/proc/{holder.pid}/ns/net {SH} -c 'sleep 1; exec {tmp_path}/delegate'"
+        plugin = _program(tmp_path / "plugin", f"{enter}; :")
+        pid = _run(plugin, environment=_environment(cni_path=tmp_path))
+        delegate, caller = (event for event in _told(watch, since, pid) if isinstance(event, CniEnd))
+    assert 0 < delegate.duration_ns < 900_000_000 < caller.duration_ns
+    assert delegate.netns is None
+    assert caller.netns
+    assert caller.netns.cookie == a
+
+
 @pytest.mark.parametrize(
     "how",
     [
