@@ -399,6 +399,7 @@ static __always_inline void cni_call_begin(__u32 pid, __u64 started, struct cni_
 	struct cni_start_record *record;
 	struct cni_call call = {};
 	__u32 length;
+	bool trusted;
 
 	if (!scratch)
 		return;
@@ -416,6 +417,10 @@ static __always_inline void cni_call_begin(__u32 pid, __u64 started, struct cni_
 			return;
 	} else if (known->unreadable || call.plugin) {
 		known->began = record->time;
+		known->own = record->own_cookie;
+		known->entered = 0;
+		known->entered_inum = 0;
+		known->several = 0;
 		known->plugin = call.plugin;
 		if (known->unreadable && !call.unreadable)
 			join_call(bpf_get_current_task_btf(), pid, started);
@@ -429,9 +434,13 @@ static __always_inline void cni_call_begin(__u32 pid, __u64 started, struct cni_
 	length = offsetof(struct cni_start_record, text) + env->used;
 	if (length > sizeof(*record) || !bpf_ringbuf_output(&ring, record, length, 0))
 		return;
-	count_lost(record->type);
-	if (!call.plugin)
-		forget_call(pid, record->trusted);
+	if (call.plugin) {
+		count_lost(RECORD_CNI_START);
+		return;
+	}
+	known = call_at(pid, started, &trusted);
+	if (known)
+		known->lost = 1;
 }
 
 /* The last thread of the current process has ended; `leader` is its first one. */
@@ -450,6 +459,10 @@ static __always_inline void cni_call_end(struct task_struct *task, struct task_s
 	/* Two threads that end at once may both find none left: the one that deletes the entry reports. */
 	if (!forget_call(pid, trusted))
 		return;
+	if (call.lost && !call.plugin) {
+		count_lost(RECORD_CNI_EXEC);
+		return;
+	}
 	cgroup_here(&cgroup);
 	send_cgroup(&cgroup);
 	record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
@@ -490,6 +503,14 @@ static __always_inline bool may_call(const struct cred *cred, const struct linux
 	return capabilities >> CAP_SYS_ADMIN & 1 && !BPF_CORE_READ_BITFIELD_PROBED(binary, secureexec);
 }
 
+/* Whether the process has begun a call and found no room: that is counted. */
+static __always_inline bool began_call(__u32 pid, __u64 started)
+{
+	struct cni_member *member = in_calls ? member_of(bpf_get_current_task_btf(), false) : NULL;
+
+	return member && member->pid == pid && member->started == started;
+}
+
 /* The current process has executed a program. What is no CNI call returns as early as can be. */
 static __always_inline void process_exec(struct task_struct *task, const struct linux_binprm *binary)
 {
@@ -505,7 +526,7 @@ static __always_inline void process_exec(struct task_struct *task, const struct 
 	started = task->group_leader->start_boottime;
 	known = call_at(pid, started, &trusted);
 	/* A plugin it is for good. A helper may become one, as chroot does that executes one. */
-	if (known && !known->unreadable && known->plugin)
+	if (known ? !known->unreadable && known->plugin : began_call(pid, started))
 		return;
 	mm = task->mm;
 	env.at = mm->env_start;

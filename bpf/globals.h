@@ -211,6 +211,7 @@ struct cni_call {
 	__u32 several; /* not 0: tasks of the call have entered another one, too */
 	__u32 unreadable; /* not 0: its environment could not be read, so it may be none */
 	__u32 plugin; /* not 0: it is one, and not a helper */
+	__u32 lost; /* not 0: it began as a helper, and no record says so */
 };
 
 /*

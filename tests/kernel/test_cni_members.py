@@ -33,7 +33,7 @@ from ..support.actors import (
     execute,
     setns,
 )
-from ..support.watch import TIER, Watch, watching
+from ..support.watch import TIER, Watch, mark, watching
 
 TRUE, SH, SLEEP, SETSID = (str(shutil.which(name)) for name in ("true", "sh", "sleep", "setsid"))
 ARGS = "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0"
@@ -306,6 +306,25 @@ def test_a_path_that_is_too_deep_lies_nowhere(watch: Watch, tmp_path: Path, name
     assert told == (["cni_start", "cni_end"] if plugin else ["cni_exec"])
 
 
+@pytest.mark.alone  # what others do beside it is in both sums, but not at the same moment
+def test_what_is_lost_of_plugins_and_helpers_is_counted_as_what_it_was(tmp_path: Path) -> None:
+    """Nobody reads: the ring holds some of sixty plugins, their delegates, helpers, and helpers that become plugins."""
+    _program(tmp_path / "delegate", "exit 0")
+    plugin = _program(tmp_path / "plugin", f"{TRUE}; {tmp_path}/delegate; env nice {TRUE}; env {tmp_path}/delegate; :")
+    with watching() as witness:
+        mark(witness)
+        with Collector("cni", tier=TIER, types=[CniStart, CniEnd, CniExec], ring_bytes=1 << 16) as collector:
+            for _ in range(60):
+                _run(plugin, environment=_environment(cni_path=tmp_path))
+        list(collector.events())
+        mark(witness)
+    happened = Counter(e.type for e in witness.between() if isinstance(e, CniStart | CniEnd | CniExec))
+    assert min(happened.values()) >= 120
+    stats = collector.stats
+    assert set(stats.lost_by_type) == {"cni_start", "cni_end", "cni_exec"}
+    assert Counter(stats.received_by_type) + Counter(stats.lost_by_type) == happened
+
+
 def test_the_arguments_of_a_helper_have_256_bytes(watch: Watch, tmp_path: Path) -> None:
     since = len(watch.events)
     pid = _run(SH, "-c", f"{TRUE} {'x' * 1000}; {TRUE} a '' b; :")
@@ -324,6 +343,21 @@ def test_a_helper_that_executes_a_plugin_becomes_one(watch: Watch, tmp_path: Pat
         ("cni_start", "plugin"), ("cni_start", "delegate"), ("cni_end", "delegate"), ("cni_end", "plugin"),
     ]  # fmt: skip
     assert not [event for event in told if isinstance(event, CniExec)]
+
+
+def test_what_a_helper_did_before_it_became_a_plugin_is_not_the_plugins(watch: Watch, tmp_path: Path) -> None:
+    """Neither its time nor the namespace that it entered, which is then the plugin's own: the caller's it is."""
+    _program(tmp_path / "delegate", "exit 0")
+    since = len(watch.events)
+    with a_netns() as (holder, a):
+        enter = f"nsenter --net=/proc/{holder.pid}/ns/net {SH} -c 'sleep 1; exec {tmp_path}/delegate'"
+        plugin = _program(tmp_path / "plugin", f"{enter}; :")
+        pid = _run(plugin, environment=_environment(cni_path=tmp_path))
+        delegate, caller = (event for event in _told(watch, since, pid) if isinstance(event, CniEnd))
+    assert 0 < delegate.duration_ns < 900_000_000 < caller.duration_ns
+    assert delegate.netns is None
+    assert caller.netns
+    assert caller.netns.cookie == a
 
 
 @pytest.mark.parametrize(

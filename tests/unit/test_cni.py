@@ -595,7 +595,7 @@ def test_a_helper_that_executes_a_plugin_becomes_one(calls: CniCalls) -> None:
     assert run(calls, 2, "/usr/bin/true", 1) is None
     end = over(calls, 2)
     assert isinstance(end, CniEnd)
-    assert (end.plugin, end.duration_ns) == ("/opt/cni/bin/bridge", 70)
+    assert (end.plugin, end.duration_ns) == ("/opt/cni/bin/bridge", 100)
 
 
 def test_of_what_began_inside_of_a_call_and_was_lost_only_a_plugins_end_is_told(calls: CniCalls) -> None:

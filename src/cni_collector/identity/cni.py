@@ -75,7 +75,7 @@ class Ended(NamedTuple):
         time: when, as in `Event.time`.
         task: who.
         started: when the process was started, in nanoseconds of CLOCK_BOOTTIME.
-        duration: nanoseconds since it first executed such a program.
+        duration: nanoseconds since it began as a helper or, where it has become a plugin, as that.
         status: as wait(2) gives it.
         unreadable: its environment could not be read at first, so it may have been no CNI call.
         trusted: as in `Executed`.
@@ -101,10 +101,8 @@ class Ended(NamedTuple):
 class _Plugin:
     """A CNI call under way."""
 
-    def __init__(self, event: CniStart, own: Netns | None, outer: Process | None, later: int) -> None:
+    def __init__(self, event: CniStart, own: Netns | None, outer: Process | None) -> None:
         self.event = event
-        self.later = later
-        """Nanoseconds that its process was a helper before."""
         self.own = own
         self.outer = outer
         """The plugin that has called this one."""
@@ -125,11 +123,9 @@ class _Helper(NamedTuple):
     """A helper that has not ended.
 
     Attributes:
-        when: it began, in nanoseconds of CLOCK_BOOTTIME.
         plugin: whose helper it is; None where that is not known.
     """
 
-    when: int
     executable: str
     args: str | None
     plugin: Process | None
@@ -193,12 +189,12 @@ class CniCalls:
         if told.helper:
             if not known:
                 args = text(told.args.rstrip(b"\0").replace(b"\0", b" ")) or None
-                processes.add(process, _Helper(told.when, _bounded(text(path), told.trusted), args, plugin))
+                processes.add(process, _Helper(_bounded(text(path), told.trusted), args, plugin))
             return None
         if known:
             self._pop(process)
         call = self._start(told, path, fields, source)
-        processes.add(process, started := _Plugin(call, told.own, plugin, told.when - known.when if known else 0))
+        processes.add(process, started := _Plugin(call, told.own, plugin))
         if started.names_pod and call.netns and call.pod:
             self._namespaces.add_pod(call.netns, call.pod, call.cni_container_id)
         return call
@@ -290,7 +286,7 @@ class CniCalls:
         told_by_end: dict[str, Any] = {
             "time": told.time,
             **msgspec.structs.asdict(told.task),
-            "duration_ns": told.duration - it.later if isinstance(it, _Plugin) else told.duration,
+            "duration_ns": told.duration,
             "exit_code": None if number else told.status >> 8,
             "signal": _signal_name(number) if number else None,
         }
