@@ -36,7 +36,7 @@ FAULTS: dict[str, Callable[[Path], Outcome]] = {
     "metrics": lambda home: metrics(home, STORM, *RING),
     "stdout": lambda home: disk.blocked(home, 0, STORM, *RING),
     "disk": lambda home: disk.full(home, WORK),
-    "descriptors": lambda home: descriptors(home, (8, 32, 56, 61, 64), WORK),
+    "descriptors": lambda home: descriptors(home, (8, 32, 61, *range(64, 68), 72), WORK),
     "memory at start": lambda _: memory.address_space_at_start((24, 36, 40)),
     "memory": lambda home: memory.address_space(home, WORK),
     "memory of a queue": lambda home: memory.growing_queue(home, STORM),

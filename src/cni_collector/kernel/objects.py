@@ -229,8 +229,9 @@ class Program:
             target = ctypes.c_uint32(over.fd)  # `map.map_fd`
             size = ctypes.sizeof(_IterOptions)
             options = ctypes.byref(_IterOptions(size, ctypes.addressof(target), ctypes.sizeof(target)))
-        link = library.bpf_program__attach_iter(self._handle, options)
-        fd = library.bpf_iter_create(library.bpf_link__fd(link)) if link else -ctypes.get_errno()
+        with Log():  # says in other words what the number says
+            link = library.bpf_program__attach_iter(self._handle, options)
+            fd = library.bpf_iter_create(library.bpf_link__fd(link)) if link else -ctypes.get_errno()
         if link:
             library.bpf_link__destroy(link)
         if fd < 0:

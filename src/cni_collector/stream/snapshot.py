@@ -20,13 +20,11 @@ from ..identity.namespaces import Namespaces
 from ..kernel.hooks import ALL
 from ..kernel.mounts import MountList
 from ..kernel.objects import Object
-from ..kernel.tiers import TRIAL_RING, find_host, open_object
+from ..kernel.tiers import INITIAL_PID_NAMESPACE, TRIAL_RING, find_host, open_object
 from ..kernel.wire import CGROUP, CGROUP_RECORD, NETNS_RECORD, TRACKED
 from .decoder import Decoder
 
 _PROGRAMS: Final = ["cni_host", "cni_snapshot", "cni_mounts"]
-_INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC
-"""Its inode number, PROC_PID_INIT_INO of linux/proc_ns.h."""
 
 
 class ExistingNetns(NamedTuple):
@@ -74,7 +72,7 @@ def take(loaded: Object, decoder: Decoder, mounts: MountList) -> list[ExistingNe
         mounts: where namespaces are mounted.
     """
     tasks = _tasks(loaded.program("cni_snapshot").iterate(), decoder)
-    all_tasks = os.stat("/proc/self/ns/pid").st_ino == _INITIAL_PID_NAMESPACE
+    all_tasks = sees_all_tasks()
     tracked = list(loaded.map("tracked").items(8, TRACKED.size))
     names = mounts.read() or {}
     cached = cached_pods()
@@ -159,7 +157,7 @@ def existing(kubelet_roots: Collection[str] = ()) -> list[ExistingNetns]:
 
 def sees_all_tasks() -> bool:
     """Whether this process is in the first pid namespace: elsewhere iterators show that namespace's tasks only."""
-    return os.stat("/proc/self/ns/pid").st_ino == _INITIAL_PID_NAMESPACE
+    return os.stat("/proc/self/ns/pid").st_ino == INITIAL_PID_NAMESPACE
 
 
 def boot_id() -> str:
