@@ -69,7 +69,7 @@ RECORDS: Final = [
     b"".join(map(slot, ring))
     for ring in (
         [_CGROUP, _CREATE, _ENTER, _LEAVE],
-        [full(_CGROUP), _FOUND, _DESTROY],
+        [full(_CGROUP), _LEAVE, _DESTROY],
         [_NO_CREATE, _NO_ENTER],
         [_CREATE, _BEGIN, _ENTER, _END, _DESTROY],
         [_BEGIN_CUT, _END_CUT, _END],

@@ -26,7 +26,6 @@ from cni_collector.events import (
     NetnsEnter,
     NetnsEnterFailed,
     NetnsExit,
-    NetnsFound,
     Pod,
 )
 from cni_collector.identity import namespaces
@@ -143,10 +142,10 @@ GOLDEN: dict[str, tuple[bytes, Event, str]] = {
         f'{{"type":"netns_enter_failed","time":"{TIME}","netns":{JSON_A},"prev":{JSON_HOST},"cause":"setns",'
         f'"error":"EPERM",{JSON_WHO},{JSON_USERNS},{JSON_WHERE},"task_userns":4026532500}}',
     ),
-    "found, by a task whose cgroup is not known": (
-        netns_record(type=7, **SUBJECT, **(TASK | {"hierarchy": 6})),
-        NetnsFound(TIME, A, userns=4026531837, **WHO),
-        f'{{"type":"netns_found","time":"{TIME}","netns":{JSON_A},{JSON_WHO},{JSON_USERNS}}}',
+    "end of a task whose cgroup is not known": (
+        netns_record(type=3, cause=4, **SUBJECT, **(TASK | {"hierarchy": 6})),
+        NetnsExit(TIME, A, cause="exit", userns=4026531837, **WHO),
+        f'{{"type":"netns_exit","time":"{TIME}","netns":{JSON_A},"cause":"exit",{JSON_WHO},{JSON_USERNS}}}',
     ),
     "beginning of a CNI call": (
         cni_start_record(*ENVIRONMENT, **OWN, **TASK, started=5),
@@ -178,7 +177,7 @@ GOLDEN: dict[str, tuple[bytes, Event, str]] = {
 
 u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))
 VALUES = {
-    "type": st.integers(1, 7),
+    "type": st.integers(1, 6),
     "cause": st.integers(0, 4),
     "error": u16,
     "status": u16,
@@ -199,9 +198,7 @@ ANY_NETNS_RECORD, ANY_CNI_END_RECORD = (
 def possible(fields: dict[str, Any]) -> dict[str, Any]:
     """A record's fields, as far as its type has them: what it always has is not zero, what it never has is."""
     always: dict[str, Any] = dict.fromkeys(ALWAYS[fields["type"]], 1)
-    fixed = dict.fromkeys(("other_cookie", "other_inum", "cause", "error"), 0) if fields["type"] == 7 else {}
-    if fields["type"] in (5, 6):
-        fixed["entered_tid"] = fields["entered_tid"] % len(wire.REFUSERS)
+    fixed = {"entered_tid": fields["entered_tid"] % len(wire.REFUSERS)} if fields["type"] in (5, 6) else {}
     return {name: fixed.get(name, value or always.get(name, value)) for name, value in fields.items()}
 
 
@@ -516,7 +513,7 @@ def test_names_and_pods_are_on_events_until_the_end() -> None:
     decode._namespaces.name({A.cookie: ["/run/netns/blue"]})
     assert told(2) == ("/run/netns/blue", None)
     decode._namespaces.find_pod(A, WEB)
-    for kind in (2, 3, 6, 7):
+    for kind in (2, 3, 5, 6):
         assert told(kind) == ("/run/netns/blue", WEB)
         assert told(kind, cookie=5, inum=5) == (None, None)
         assert told(kind, cookie=5, inum=5, other_cookie=A.cookie, other_inum=A.inum) == (None, None)

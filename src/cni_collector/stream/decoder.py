@@ -18,7 +18,6 @@ from ..events import (
     NetnsEnter,
     NetnsEnterFailed,
     NetnsExit,
-    NetnsFound,
     Task,
 )
 from ..identity.cgroups import CgroupPaths
@@ -41,7 +40,6 @@ from ..kernel.wire import (
     ENTER,
     ENTER_FAILED,
     EXIT,
-    FOUND,
     NETNS_RECORD,
     REFUSERS,
     SLOT,
@@ -53,11 +51,11 @@ _LENGTH: Final = NETNS_RECORD.size.to_bytes(4, sys.byteorder) + bytes(4)
 _ERRORS: Final = {**errno.errorcode, 35: "EDEADLK", 95: "EOPNOTSUPP", 524: "ENOTSUPP"}
 """Names of errors as the kernel's sources give them, where there are two, or Python has none."""
 _CAUSES: Final = {number: cause for number, cause in enumerate(CAUSES) if cause}
-_NETNS_TYPES: Final = frozenset(range(CREATE, FOUND + 1))
+_NETNS_TYPES: Final = frozenset(range(CREATE, ENTER_FAILED + 1))
 """Types whose record is a `struct netns_record`."""
 _REFUSALS: Final = {CREATE_FAILED: NetnsCreateFailed, ENTER_FAILED: NetnsEnterFailed}
 """The types of event whose namespace may be unknown."""
-_SINGLE: Final = frozenset({EXIT, DESTROY, FOUND})
+_SINGLE: Final = frozenset({EXIT, DESTROY})
 """Types of records that need no other namespace."""
 _NOTHING_KNOWN: Final = (None, None, None)
 _CACHE: Final = 1 << 16
@@ -351,12 +349,6 @@ class Decoder:
                     )  # fmt: skip
                     self._namespaces.gone(netns)
                     self.told.gone(netns)
-                elif kind == FOUND:
-                    event = NetnsFound(
-                        time, netns, None, None, None, None,
-                        pid, tid, ppid, uid, comms[comm], userns, path, container, pod_uid, name, pod,
-                    )  # fmt: skip
-                    self.told.alive(netns, userns)
                 else:
                     event = _REFUSALS[kind](
                         time, netns, other, None, causes[cause], _ERRORS.get(error) or _error(error),
