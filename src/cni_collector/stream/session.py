@@ -135,9 +135,8 @@ class Session:
             self._skipped = 0
             self._unreadable = 0
             self._next_look = 0.0
-            self._unlooked = (
-                False  # there may be something to see at the next look: events were read, or a clean-up runs
-            )
+            # Whether there may be something to see at the next look: events were read, or a clean-up runs.
+            self._unlooked = False
             self._audited_cleanup = 0  # the run of it that an audit was asked for
             self._cleanup = 0  # the run of cleanup_net() that the last look saw
             ring = loaded.map("ring")
