@@ -30,6 +30,8 @@
 #include "syscalls.h"
 #include "mounts.h"
 #include "paths.h"
+#include "environment.h"
+#include "cni_path.h"
 #include "cni.h"
 #include "snapshot.h"
 #include "hooks_shared.h"
