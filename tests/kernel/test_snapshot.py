@@ -114,7 +114,7 @@ def test_what_goes_on_inside_while_starting_finds_nothing_twice() -> None:
         inside.end()
 
 
-FOREIGN = ("unshare", "--pid", "--fork", "--mount-proc")
+FOREIGN = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 @pytest.mark.any_tier
