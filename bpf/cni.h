@@ -206,16 +206,19 @@ static __always_inline void cni_call_end(struct task_struct *task, struct task_s
 }
 
 /*
- * Whether what the current process has executed may begin a CNI call: it holds CAP_SYS_ADMIN, and held it
- * before. To whom the exec gave it (a set-user-ID program, file capabilities), that is not of their own: the
- * environment is the user's, who has no such right (AT_SECURE of getauxval(3)).
+ * Whether what the current process has executed may begin a CNI call: it holds CAP_SYS_ADMIN, and that is its
+ * own. To a user whom the exec gave it (a set-user-ID program, file capabilities), it is not: the environment
+ * is the user's, who has no such right (AT_SECURE of getauxval(3)). Root has it anyway, whatever else an exec
+ * changes (a group, a domain of SELinux).
  */
 static __always_inline bool may_call(const struct cred *cred, const struct linux_binprm *binary)
 {
 	__u64 capabilities = 0;
 
 	bpf_core_read(&capabilities, sizeof(capabilities), &cred->cap_effective);
-	return capabilities >> CAP_SYS_ADMIN & 1 && !BPF_CORE_READ_BITFIELD_PROBED(binary, secureexec);
+	if (!(capabilities >> CAP_SYS_ADMIN & 1))
+		return false;
+	return !BPF_CORE_READ(cred, uid.val) || !BPF_CORE_READ_BITFIELD_PROBED(binary, secureexec);
 }
 
 /* Whether the process has begun a call and found no room: that is counted. */

@@ -82,8 +82,12 @@ static __always_inline struct task_state *task_state_of(struct task_struct *task
 	return bpf_task_storage_get(&task_states, task, NULL, create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
 }
 
-/* From here on the namespace is known, and its end will be reported. -EEXIST: it was known before. */
-static __always_inline long track(const struct netns *ns, __u64 born, bool reported)
+/*
+ * From here on the namespace is known, and its end will be reported. -EEXIST: it was known before. An int, as
+ * up to 6.3 the kernel's function for this map returns one, and leaves the other half of the register as it
+ * is.
+ */
+static __always_inline int track(const struct netns *ns, __u64 born, bool reported)
 {
 	struct tracked entry = {
 		.net = ns->net,
@@ -109,7 +113,7 @@ static __always_inline void report_create(const struct netns *ns, const struct n
 		.subject = *ns,
 		.other = *prev,
 	};
-	long error = track(ns, bpf_ktime_get_boot_ns(), true);
+	int error = track(ns, bpf_ktime_get_boot_ns(), true);
 
 	if (error && error != -EEXIST)
 		count_lost(RECORD_NETNS_DESTROY);

@@ -149,13 +149,16 @@ STEP(next_for_proc, struct proc_search *search)
 	return search->at == at;
 }
 
-/* Looks for another mount on the root of a proc, which is what /proc is then, and for one on a process. */
+/*
+ * Looks for another mount on the root of a proc, which is what /proc is then, and for one that may be on the
+ * way to a process' namespaces: on PID, PID/ns, PID/task or PID/task/TID.
+ */
 STEP(next_on_proc, struct proc_search *search)
 {
 	const struct list_head *at = search->at;
 	const struct mount *child;
 	const struct dentry *point;
-	char first = 0;
+	char name[8] = {};
 
 	search->clear = at == search->head;
 	if (search->clear)
@@ -166,8 +169,9 @@ STEP(next_on_proc, struct proc_search *search)
 		search->found = child;
 		return 1;
 	}
-	bpf_probe_read_kernel(&first, 1, BPF_CORE_READ(point, d_name.name));
-	if (first >= '0' && first <= '9')
+	bpf_probe_read_kernel_str(name, sizeof(name), BPF_CORE_READ(point, d_name.name));
+	if ((name[0] >= '0' && name[0] <= '9') || !__builtin_memcmp(name, "ns\0\0\0\0\0", 8) ||
+	    !__builtin_memcmp(name, "task\0\0\0", 8))
 		return 1;
 	search->at = BPF_CORE_READ(at, next);
 	return !search->at || search->at == at;

@@ -79,7 +79,7 @@ STEP(track_next, struct walk *walk)
 {
 	const struct net *net;
 	struct netns ns;
-	long error;
+	int error;
 
 	if (walk->at == walk->head || !walk->at)
 		return 1;

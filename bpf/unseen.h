@@ -49,7 +49,7 @@ static __always_inline void report_unseen_birth(void)
 {
 	struct task_state *ts = task_state_of(bpf_get_current_task_btf(), false);
 	struct netns left, now = {};
-	long error;
+	int error;
 
 	netns_here(&now);
 	if (!snapshot_walks || is_host(&now) || (ts && ts->created == now.cookie))

@@ -149,6 +149,7 @@ def test_a_skipped_end_is_noticed_by_itself(watch: Watch) -> None:
                 break
 
 
+@pytest.mark.any_tier
 def test_what_was_not_asked_for_is_healed_in_silence() -> None:
     types = ["netns_create", "netns_destroy", "cni_start"]
     with Collector(tier=TIER, ring_bytes=RING, types=types) as collector:
@@ -188,6 +189,7 @@ def test_what_was_lost_for_want_of_room(watch: Watch) -> None:
         assert {*lives, *alive} & _exist(events) == set(alive)
 
 
+@pytest.mark.any_tier
 def test_the_kernel_says_that_it_has_skipped_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     with Collector(tier=TIER, ring_bytes=RING) as collector:
         assert collector._session
@@ -200,6 +202,7 @@ def test_the_kernel_says_that_it_has_skipped_programs(monkeypatch: pytest.Monkey
         assert Lost in kinds
 
 
+@pytest.mark.any_tier
 def test_a_look_follows_the_last_event(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when nothing wakes the reader any more: a program that was skipped may have been the last."""
     with Collector(tier=TIER, ring_bytes=RING, types=["netns_found"]) as collector:
@@ -213,6 +216,7 @@ def test_a_look_follows_the_last_event(monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(next(batches)[0], Lost)
 
 
+@pytest.mark.any_tier
 def test_a_signal_asks_for_one(watch: Watch) -> None:
     with watching() as mine:
         with a_netns() as (_, cookie):
@@ -229,6 +233,7 @@ def test_a_signal_asks_for_one(watch: Watch) -> None:
         mine.stop()
 
 
+@pytest.mark.any_tier
 def test_at_intervals_and_in_between_no_timer() -> None:
     with watching("--audit", "1") as mine:
         times = []
@@ -241,6 +246,7 @@ def test_at_intervals_and_in_between_no_timer() -> None:
         mine.stop()
 
 
+@pytest.mark.any_tier
 def test_without_work_no_timer_runs() -> None:
     """After events, a look, and an audit: nothing wakes up any more."""
     with watching() as mine:

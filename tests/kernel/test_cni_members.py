@@ -88,6 +88,7 @@ def _without_sys_admin() -> None:
     drop_capability(CAP_SYS_ADMIN)
 
 
+@pytest.mark.any_tier
 @pytest.mark.parametrize("become", [_as_nobody, _without_sys_admin])
 def test_who_may_not_enter_a_namespace_makes_no_call(watch: Watch, become: Callable[[], None]) -> None:
     since = len(watch.events)
@@ -100,6 +101,7 @@ def test_who_may_not_enter_a_namespace_makes_no_call(watch: Watch, become: Calla
     assert _told(watch, since, pid) == []
 
 
+@pytest.mark.any_tier
 def test_the_environment_of_who_becomes_root_by_exec_is_not_believed(watch: Watch) -> None:
     """A set-user-ID program holds every capability, and has the variables of whoever executes it."""
     with tempfile.TemporaryDirectory() as place:
@@ -119,6 +121,18 @@ def test_the_environment_of_who_becomes_root_by_exec_is_not_believed(watch: Watc
         assert _told(watch, since, pid) == []
         pid = _run(program, "-c", "exit 0")
         assert [event.type for event in _told(watch, since, pid)] == ["cni_start", "cni_end"]
+
+
+@pytest.mark.any_tier
+def test_a_plugin_of_root_whose_file_sets_its_group_is_told(watch: Watch, tmp_path: Path) -> None:
+    """Such an exec is "secure", as are those that change a domain of SELinux; root has its rights before."""
+    program = tmp_path / "program"
+    shutil.copy(TRUE, program)
+    os.chown(program, 0, 65534)
+    os.chmod(program, stat.S_ISGID | 0o755)
+    since = len(watch.events)
+    pid = _run(str(program))
+    assert [event.type for event in _told(watch, since, pid)] == ["cni_start", "cni_end"]
 
 
 # Who is trusted.
@@ -181,6 +195,7 @@ def test_a_trusted_call_may_be_in_any_network_namespace(watch: Watch) -> None:
     assert told[2:] == [(kind, POD) for kind in ("cni_start", "cni_end", "netns_enter", "netns_exit")]
 
 
+@pytest.mark.any_tier
 def test_sleepers_that_are_not_trusted_displace_no_other_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as there is room for are told whole; of more, the ends are lost, and counted. Others are told as ever."""
     room, more = 4, 3
@@ -253,6 +268,7 @@ def test_plugins_are_calls_and_helpers_are_not(watch: Watch, tmp_path: Path) -> 
     assert all(event.duration_ns > 0 and event.uid == 0 and event.comm and event.netns is None for event in ends)
 
 
+@pytest.mark.any_tier
 @pytest.mark.parametrize(
     ("path", "cni_path"),
     [
@@ -294,6 +310,7 @@ def test_what_lies_in_cni_path_is_a_plugin(watch: Watch, tmp_path: Path, path: s
         assert told[0].plugin == path
 
 
+@pytest.mark.any_tier
 @pytest.mark.parametrize(("names", "plugin"), [(63, True), (64, False)])
 def test_a_path_that_is_too_deep_lies_nowhere(watch: Watch, tmp_path: Path, names: int, plugin: bool) -> None:
     deep = tmp_path / "/".join("d" * (names - len(tmp_path.parts)))
@@ -306,6 +323,7 @@ def test_a_path_that_is_too_deep_lies_nowhere(watch: Watch, tmp_path: Path, name
     assert told == (["cni_start", "cni_end"] if plugin else ["cni_exec"])
 
 
+@pytest.mark.any_tier
 @pytest.mark.alone  # what others do beside it is in both sums, but not at the same moment
 def test_what_is_lost_of_plugins_and_helpers_is_counted_as_what_it_was(tmp_path: Path) -> None:
     """Nobody reads: the ring holds some of sixty plugins, their delegates, helpers, and helpers that become plugins."""
@@ -325,6 +343,7 @@ def test_what_is_lost_of_plugins_and_helpers_is_counted_as_what_it_was(tmp_path:
     assert Counter(stats.received_by_type) + Counter(stats.lost_by_type) == happened
 
 
+@pytest.mark.any_tier
 def test_the_arguments_of_a_helper_have_256_bytes(watch: Watch, tmp_path: Path) -> None:
     since = len(watch.events)
     pid = _run(SH, "-c", f"{TRUE} {'x' * 1000}; {TRUE} a '' b; :")
@@ -421,6 +440,7 @@ def test_a_process_after_a_call_belongs_to_none(watch: Watch) -> None:
         assert kinds == ["cni_start", "cni_exec", "cni_end", "cni_start", "cni_end"]
 
 
+@pytest.mark.any_tier
 def test_helpers_alone_can_be_asked_for() -> None:
     with watching("--type", "cni_exec") as helpers, watching("--type", "cni_end") as calls:
         pid = _run(SH, "-c", f"{TRUE}; :")
