@@ -24,7 +24,7 @@ static __always_inline bool clones_netns(void)
 /* Whether it could have changed the netns. For setns, `target` is where to, as far as that is known. */
 static __always_inline bool unseen_concerns(enum syscall syscall, struct netns *target)
 {
-	unsigned long nstype;
+	__u32 nstype;
 
 	switch (syscall) {
 	case SYSCALL_SETNS:
@@ -68,12 +68,26 @@ static __always_inline void report_unseen_birth(void)
 	remember_entered(bpf_get_current_task_btf(), &now);
 }
 
+/*
+ * Whether the beginning would have been noted for what the end is told of. Not for certain where that is read
+ * anew at the end, and may have been another thing at the beginning: what a descriptor leads to, if setns was
+ * asked for any kind, and the flags of clone3, which lie in the memory of the program.
+ */
+static __always_inline bool beginning_is_certain(__u32 syscall)
+{
+	if (syscall == SYSCALL_SETNS)
+		return (__u32)syscall_argument(1);
+	return syscall != SYSCALL_CLONE ||
+	       syscall_number((const void *)bpf_task_pt_regs(bpf_get_current_task_btf())) != SYS_CLONE3;
+}
+
 /* Whether nothing but seccomp can have kept the program from the beginning. */
-static __always_inline bool is_by_seccomp(struct task_struct *task)
+static __always_inline bool is_by_seccomp(struct task_struct *task, __u32 syscall)
 {
 	struct task_state *ts = task_state_of(task, false);
 
-	if (!state.seccomp_shows || states_wanting || (ts && ts->syscall & SYSCALL_BEFORE))
+	if (!state.seccomp_shows || states_wanting || (ts && ts->syscall & SYSCALL_BEFORE) ||
+	    !beginning_is_certain(syscall))
 		return false;
 	return bpf_core_field_exists(task->seccomp) && task->seccomp.mode;
 }
@@ -90,8 +104,10 @@ __noinline int report_unseen(__u32 syscall, long result)
 
 	if (state.phase != PHASE_RUNNING || task->ptrace || !unseen_concerns(syscall, &target))
 		return 0;
-	by_seccomp = is_by_seccomp(task);
+	by_seccomp = is_by_seccomp(task, syscall);
 	netns_here(&now);
+	if (result < -(long)MAX_ERRNO) /* no error: a supervisor of seccomp's may answer with any number */
+		return 0;
 	if (result < 0)
 		report_refusal(syscall == SYSCALL_SETNS ? RECORD_NETNS_ENTER_FAILED
 							: RECORD_NETNS_CREATE_FAILED,

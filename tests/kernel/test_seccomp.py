@@ -82,9 +82,10 @@ def test_what_seccomp_refuses(scene: Scene, watch: Watch) -> None:
             "create_failed clone main prev=host ENOSYS",
         ]
         assert all(isinstance(event, NetnsCreateFailed | NetnsEnterFailed) for event in told)
-        by = {event.refused_by for event in told if isinstance(event, NetnsCreateFailed | NetnsEnterFailed)}
+        by = [event.refused_by for event in told if isinstance(event, NetnsCreateFailed | NetnsEnterFailed)]
         certain = not programs_are_preempted() and os.stat("/proc/self/ns/pid").st_ino == 0xEFFFFFFC
-        assert by == {"seccomp" if certain else None}
+        # Of setns with 0 and of clone3 it is not certain that the beginning was worth a note.
+        assert by == ["seccomp", "seccomp", None, "seccomp", None] if certain else [None] * 5
 
 
 def test_what_the_kernel_refuses_under_a_filter_is_not_seccomps(scene: Scene) -> None:
