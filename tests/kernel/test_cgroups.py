@@ -154,6 +154,7 @@ def test_list_names_container_and_pod(unified: Path) -> None:
         holder.end()
 
 
+@pytest.mark.any_tier
 def test_names_in_a_tree_that_was_given_away_are_nobodys_pod(scene: Scene, watch: Watch, unified: Path) -> None:
     """Whoever may make cgroups there may give them the names of another's pod; unless the kubelet is told to."""
     path = f"/cni-test-{os.getpid()}.slice/kubepods/pod{POD}/{CONTAINER}"

@@ -69,6 +69,7 @@ def test_a_call_from_beginning_to_end(watch: Watch) -> None:
     assert all(getattr(start, field) == getattr(end, field) for field in same)
 
 
+@pytest.mark.any_tier
 def test_the_order_of_the_variables_does_not_matter(watch: Watch) -> None:
     others = [b"A=1", b"PATH=/bin:/usr/bin", b"CNI_COMMANDER=no", b"XCNI_COMMAND=no", b"EMPTY="]
     for turn in range(len(CALL)):
@@ -92,6 +93,7 @@ def test_other_programs_are_no_calls(watch: Watch, environment: list[bytes]) -> 
     assert _calls(watch, _run(environment), since) == []
 
 
+@pytest.mark.any_tier
 def test_wherever_the_variable_begins(watch: Watch) -> None:
     """At each offset within a word, and at the edges of the parts that the kernel side reads."""
     edges = [1024, 2048] if EMULATED else [1024, 2048, 4096]
@@ -103,6 +105,7 @@ def test_wherever_the_variable_begins(watch: Watch) -> None:
     assert [pid for pid in told if pid in pids] == pids
 
 
+@pytest.mark.any_tier
 def test_thousands_of_variables(watch: Watch) -> None:
     many = [f"VARIABLE_{number}=value".encode() for number in range(2000)]
     start, end = _call(watch, [*many[:1000], *CALL, *many[1000:]])
@@ -111,12 +114,14 @@ def test_thousands_of_variables(watch: Watch) -> None:
     assert start.pod == POD
 
 
+@pytest.mark.any_tier
 def test_more_variables_than_a_loop_has_steps(watch: Watch) -> None:
     """Not all are kept, and that is said."""
     start, end = _call(watch, [*CALL[:1], *[b"A=1"] * 70_000, *CALL[1:]])
     assert (start.command, start.ifname, start.environment, end.environment) == ("ADD", None, "cut", "cut")
 
 
+@pytest.mark.any_tier
 def test_a_long_variable(watch: Watch) -> None:
     long = b"LONG=" + b"CNI_" * 25_000
     for environment in ([long, *CALL], [*CALL, long], [*CALL[:1], long, *CALL[1:]]):
@@ -124,6 +129,7 @@ def test_a_long_variable(watch: Watch) -> None:
         assert (start.pod, start.environment) == (POD, None)
 
 
+@pytest.mark.any_tier
 def test_names_and_values_of_any_bytes(watch: Watch) -> None:
     odd = [b"A NAME WITH SPACES=1", b"\xff\xfe=\xff", b"=", b"", b"CNI_\xff=1", b"NEW\nLINE=1"]
     start, _ = _call(watch, [*odd, b"CNI_COMMAND=AD\xff\x1b[31m", b"CNI_IFNAME=eth 0\n", b"CNI_ARGS=;;=;K8S_POD_NAME"])
@@ -131,16 +137,19 @@ def test_names_and_values_of_any_bytes(watch: Watch) -> None:
     assert start.args == ";;=;K8S_POD_NAME"
 
 
+@pytest.mark.any_tier
 def test_of_variables_given_twice_the_first_counts(watch: Watch) -> None:
     start, _ = _call(watch, [b"CNI_COMMAND=ADD", b"CNI_COMMAND=DEL", b"CNI_IFNAME=a", b"CNI_IFNAME=b"])
     assert (start.command, start.ifname) == ("ADD", "a")
 
 
+@pytest.mark.any_tier
 def test_empty_variables_say_nothing(watch: Watch) -> None:
     start, _ = _call(watch, [b"CNI_COMMAND=GC", b"CNI_CONTAINERID=", b"CNI_NETNS=", b"CNI_IFNAME=", b"CNI_ARGS="])
     assert (start.command, start.cni_container_id, start.netns_path, start.args) == ("GC", None, None, None)
 
 
+@pytest.mark.any_tier
 def test_arguments_too_long_for_the_kernel_side_come_from_proc(watch: Watch) -> None:
     """While it lives, for who may look there; otherwise what was cut is said, and the cut pair not believed."""
     args = b"CNI_ARGS=X=" + b"x" * 8000 + b";" + ARGS.encode()
@@ -258,6 +267,7 @@ def test_many_at_once(watch: Watch) -> None:
     assert sorted(e.pid for e in told if isinstance(e, CniEnd)) == sorted(pids)
 
 
+@pytest.mark.any_tier
 def test_a_script_is_told_by_its_own_path(watch: Watch, tmp_path: Path) -> None:
     script = tmp_path / "a plugin"
     script.write_text("#!/bin/sh\nexit 0\n", encoding="ascii")

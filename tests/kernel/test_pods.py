@@ -149,6 +149,7 @@ def test_an_inode_number_used_again_is_no_pods(watch: Watch) -> None:
     assert all(e.pod is None for e in watch.events if e.netns and e.netns.cookie in strangers)
 
 
+@pytest.mark.any_tier
 @pytest.mark.parametrize("command", ["DEL", "CHECK", "GC"])
 def test_only_add_tells_whose_namespace_it_is(watch: Watch, command: str) -> None:
     since = len(watch.events)
@@ -187,6 +188,7 @@ def test_who_is_no_call_tells_nothing_about_namespaces(watch: Watch) -> None:
     assert {pod for _, _, pod in facts} == {None}
 
 
+@pytest.mark.any_tier
 def test_the_hosts_namespace_is_nobodys(watch: Watch) -> None:
     since = len(watch.events)
     name = f"host-{os.getpid()}"
@@ -207,6 +209,7 @@ def test_the_hosts_namespace_is_nobodys(watch: Watch) -> None:
     assert all(e.type.startswith("cni_") for e in watch.events[since:] if e.pod and e.pod.name == name)
 
 
+@pytest.mark.any_tier
 def test_a_path_that_is_no_namespace(watch: Watch, tmp_path: Path) -> None:
     """One that nobody answers at is not even looked at."""
     fifo = tmp_path / "fifo"
@@ -219,6 +222,7 @@ def test_a_path_that_is_no_namespace(watch: Watch, tmp_path: Path) -> None:
         assert (start.netns, end.netns, start.pod) == (None, None, POD)
 
 
+@pytest.mark.any_tier
 def test_a_late_reader_still_knows_the_path(path: Path) -> None:
     """The collector stands still while the pod is set up and torn down: the name is what it saw before."""
     with watching() as watch, a_netns() as (holder, a):
@@ -233,6 +237,7 @@ def test_a_late_reader_still_knows_the_path(path: Path) -> None:
         assert start.netns.cookie == a
 
 
+@pytest.mark.any_tier
 def test_filters_by_pod_and_what_they_need() -> None:
     """`--type` may leave out what attribution is made from: it is known all the same."""
     name = f"filtered-{os.getpid()}"
@@ -274,6 +279,7 @@ def _attributed(a: int) -> tuple[Event, dict[str, Any]]:
     return found, listed_by_cookie()[a]
 
 
+@pytest.mark.any_tier
 def test_pods_older_than_the_collector(path: Path) -> None:
     """Libcni's cache tells, by the path that is mounted."""
     arguments = {"K8S_POD_NAMESPACE": "shop", "K8S_POD_NAME": "web-0", "K8S_POD_UID": UID}
@@ -285,6 +291,7 @@ def test_pods_older_than_the_collector(path: Path) -> None:
         assert (listed["pod_from"], listed["names"]) == ("cni_cache", [str(path)])
 
 
+@pytest.mark.any_tier
 def test_a_stale_entry_of_the_cache_names_nobody(path: Path) -> None:
     """The path is not mounted any more."""
     with a_netns() as (_, a), _cached(path, K8S_POD_NAMESPACE="shop", K8S_POD_NAME="web-0"):
@@ -292,6 +299,7 @@ def test_a_stale_entry_of_the_cache_names_nobody(path: Path) -> None:
         assert (found.name, found.pod, listed.get("pod")) == (None, None, None)
 
 
+@pytest.mark.any_tier
 def test_events_of_a_pod_found(path: Path) -> None:
     with a_netns() as (holder, a), _cached(path, K8S_POD_NAMESPACE="shop", K8S_POD_NAME="web-0"):
         bind_mount(f"/proc/{holder.pid}/ns/net", str(path))
