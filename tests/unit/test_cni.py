@@ -649,6 +649,19 @@ def test_a_call_that_enters_two_namespaces_is_about_none(calls: CniCalls, namesp
     assert (pod(namespaces, BLUE), pod(namespaces, GREEN)) == (None, None)
 
 
+def test_a_later_plugin_of_the_chain_does_not_take_the_pod_away(calls: CniCalls, namespaces: Namespaces) -> None:
+    """The first one's ADD is over, and stands, whatever else the second one enters."""
+    calls.begin(executed(process(1), HOST, 20, STARTED, TEXT))
+    calls.entered((1, STARTED), BLUE)
+    over(calls, 1, nested=False, helper=False)
+    calls.begin(executed(process(2), HOST, 20, STARTED, TEXT))
+    for netns in (BLUE, GREEN):
+        calls.entered((2, STARTED), netns)
+        assert (pod(namespaces, BLUE), pod(namespaces, GREEN)) == (WEB, None)
+    over(calls, 2, several=True)
+    assert pod(namespaces, BLUE) == WEB
+
+
 def test_the_end_tells_what_was_entered_where_that_was_lost(calls: CniCalls, namespaces: Namespaces) -> None:
     calls.begin(executed(process(1), HOST, 20, STARTED, TEXT))
     end = over(calls, 1, entered=GREEN)

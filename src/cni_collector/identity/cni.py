@@ -10,7 +10,7 @@ import msgspec
 
 from ..events import CniEnd, CniExec, CniStart, Netns, Task
 from .cni_environment import parse_args, parse_environment, read_environment, text
-from .namespaces import Namespaces
+from .namespaces import Namespaces, Process
 
 _TRUSTED: Final = 1 << 13
 _UNTRUSTED: Final = 1 << 8
@@ -30,10 +30,6 @@ def _complete(pid: int, started: int, seen: list[bytes]) -> tuple[list[bytes], s
     if everything is None or ("command" in parse_environment(seen) and "command" not in parse_environment(everything)):
         return seen, "cut"
     return everything, "proc"
-
-
-Process = tuple[int, int]
-"""A process: its id, and when it was started in nanoseconds of CLOCK_BOOTTIME, which makes that unique."""
 
 
 class Executed(NamedTuple):
@@ -101,7 +97,8 @@ class Ended(NamedTuple):
 class _Plugin:
     """A CNI call under way."""
 
-    def __init__(self, event: CniStart, own: Netns | None, outer: Process | None) -> None:
+    def __init__(self, process: Process, event: CniStart, own: Netns | None, outer: Process | None) -> None:
+        self.process = process
         self.event = event
         self.own = own
         self.outer = outer
@@ -194,9 +191,8 @@ class CniCalls:
         if known:
             self._pop(process)
         call = self._start(told, path, fields, source)
-        processes.add(process, started := _Plugin(call, told.own, plugin))
-        if started.names_pod and call.netns and call.pod:
-            self._namespaces.add_pod(call.netns, call.pod, call.cni_container_id)
+        processes.add(process, started := _Plugin(process, call, told.own, plugin))
+        self._is_about(started, None)
         return call
 
     def _start(self, told: Executed, path: bytes, fields: dict[str, str], source: str | None) -> CniStart:
@@ -265,9 +261,9 @@ class CniCalls:
         if not plugin.names_pod or not call.pod or netns == before:
             return
         if before:
-            self._namespaces.withdraw_pod(before, call.pod, call.cni_container_id)
+            self._namespaces.withdraw_pod(before, plugin.process)
         if netns:
-            self._namespaces.add_pod(netns, call.pod, call.cni_container_id)
+            self._namespaces.add_pod(netns, call.pod, call.cni_container_id, plugin.process)
 
     def end(self, told: Ended) -> CniEnd | CniExec | None:
         """A CNI call ends, or a helper.

@@ -14,17 +14,23 @@ _BOUND: Final = 1 << 16
 """Namespaces that facts are kept of: as many as the kernel side tracks."""
 
 
+Process = tuple[int, int]
+"""A process: its id, and when it was started in nanoseconds of CLOCK_BOOTTIME, which makes that unique."""
+
+
 class _Claim(NamedTuple):
     """Whose a namespace is.
 
     Attributes:
         pod: the pod that it is for.
         sandbox: CNI_CONTAINERID of the ADD that said so; None where none did.
+        by: the process of that ADD, which alone may withdraw it: several ADDs of a chain name the same pod and sandbox.
         over: an ADD may say otherwise from now on.
     """
 
     pod: Pod
     sandbox: str | None
+    by: Process | None
     over: bool
 
 
@@ -70,9 +76,9 @@ class Namespaces(dict[int, Known]):
 
     def find_pod(self, netns: Netns, pod: Pod) -> None:
         """The namespace was a pod's when it was found: that holds until an ADD tells."""
-        self._keep(self._claims, netns.cookie, _Claim(pod, None, True))
+        self._keep(self._claims, netns.cookie, _Claim(pod, None, None, True))
 
-    def add_pod(self, netns: Netns, pod: Pod, sandbox: str | None) -> None:
+    def add_pod(self, netns: Netns, pod: Pod, sandbox: str | None, by: Process) -> None:
         """A trusted ADD names the pod that a namespace is for.
 
         The first one holds to the namespace's end. Another counts only when a DEL of the first one's sandbox is over.
@@ -81,14 +87,21 @@ class Namespaces(dict[int, Known]):
             netns: the namespace.
             pod: the pod.
             sandbox: CNI_CONTAINERID of the ADD.
+            by: the process of the ADD.
         """
         claim = self._claims.get(netns.cookie)
         if claim is None or claim.over:
-            self._keep(self._claims, netns.cookie, _Claim(pod, sandbox, False))
+            self._keep(self._claims, netns.cookie, _Claim(pod, sandbox, by, False))
 
-    def withdraw_pod(self, netns: Netns, pod: Pod, sandbox: str | None) -> None:
-        """What an ADD has said of the namespace it has said of another one: see `add_pod`."""
-        if self._claims.get(netns.cookie) == _Claim(pod, sandbox, False):
+    def withdraw_pod(self, netns: Netns, by: Process) -> None:
+        """What an ADD has said of the namespace it has said of another one. What others have said stays.
+
+        Args:
+            netns: the namespace.
+            by: the process of the ADD.
+        """
+        claim = self._claims.get(netns.cookie)
+        if claim and claim.by == by:
             del self._claims[netns.cookie]
             self.pop(netns.cookie, None)
 
