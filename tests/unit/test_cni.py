@@ -662,6 +662,23 @@ def test_a_later_plugin_of_the_chain_does_not_take_the_pod_away(calls: CniCalls,
     assert pod(namespaces, BLUE) == WEB
 
 
+def test_a_pod_that_is_taken_away_makes_room_for_that_of_the_oldest_call(
+    calls: CniCalls, namespaces: Namespaces
+) -> None:
+    """Of those under way that are about the namespace: they had their say when it was another's."""
+    for pid, name, command in ((1, "a", "ADD"), (2, "del", "DEL"), (3, "b", "ADD"), (4, "c", "ADD"), (5, "d", "ADD")):
+        args = f"CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name}"
+        raw = text("/x", f"CNI_COMMAND={command}", f"CNI_CONTAINERID={name}", "CNI_NETNS=/run/netns/blue", args)
+        calls.begin(executed(process(pid), HOST, 20, STARTED, raw))
+    calls.entered((3, STARTED), RED)
+    assert pod(namespaces, BLUE) == Pod("shop", "a")
+    calls.entered((1, STARTED), GREEN)
+    assert [pod(namespaces, one) for one in (BLUE, GREEN, RED)] == [Pod("shop", name) for name in "cab"]
+    calls.entered((5, STARTED), BLUE)
+    over(calls, 4, entered=GREEN)
+    assert [pod(namespaces, one) for one in (BLUE, GREEN, RED)] == [Pod("shop", name) for name in "dab"]
+
+
 def test_the_end_tells_what_was_entered_where_that_was_lost(calls: CniCalls, namespaces: Namespaces) -> None:
     calls.begin(executed(process(1), HOST, 20, STARTED, TEXT))
     end = over(calls, 1, entered=GREEN)

@@ -127,9 +127,9 @@ def test_a_del_of_another_sandbox_changes_nothing(known: Namespaces, sandbox: st
 def test_an_add_that_turns_out_to_be_about_another_namespace(known: Namespaces) -> None:
     known.add_pod(OLD, WEB, "c1", FIRST)
     known.remember(10, INUM)
-    known.withdraw_pod(YOUNG, FIRST)
+    assert not known.withdraw_pod(YOUNG, FIRST)
     assert pod_of(known) == WEB
-    known.withdraw_pod(OLD, FIRST)
+    assert known.withdraw_pod(OLD, FIRST)
     assert known.remember(10, INUM)[2] is None
     known.add_pod(OLD, WEB_1, "c2", SECOND)
     assert pod_of(known) == WEB_1
@@ -141,7 +141,7 @@ def test_only_the_add_that_named_the_pod_withdraws_it(known: Namespaces) -> None
     known.add_pod(OLD, WEB, "c1", SECOND)
     known.find_pod(YOUNG, WEB)
     for netns in (OLD, YOUNG):
-        known.withdraw_pod(netns, SECOND)
+        assert not known.withdraw_pod(netns, SECOND)
         assert pod_of(known, netns) == WEB
 
 

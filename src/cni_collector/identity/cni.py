@@ -192,7 +192,7 @@ class CniCalls:
             self._pop(process)
         call = self._start(told, path, fields, source)
         processes.add(process, started := _Plugin(process, call, told.own, plugin))
-        self._is_about(started, None)
+        self._claim(started)
         return call
 
     def _start(self, told: Executed, path: bytes, fields: dict[str, str], source: str | None) -> CniStart:
@@ -256,13 +256,23 @@ class CniCalls:
             self._is_about(plugin, before)
 
     def _is_about(self, plugin: _Plugin, before: Netns | None) -> None:
-        """The pod that a call names goes to the namespace that it is about, and away from where it went before."""
-        call, netns = plugin.event, plugin.netns
-        if not plugin.names_pod or not call.pod or netns == before:
+        """The pod that a call names goes to the namespace that it is about, and away from where it went before.
+
+        What it leaves goes to the oldest call under way that is about that: it was refused before.
+        """
+        netns = plugin.netns
+        if not plugin.names_pod or netns == before:
             return
-        if before:
-            self._namespaces.withdraw_pod(before, plugin.process)
-        if netns:
+        if before and self._namespaces.withdraw_pod(before, plugin.process):
+            for other in self._trusted.values():
+                if isinstance(other, _Plugin) and other.netns == before:
+                    self._claim(other)
+        self._claim(plugin)
+
+    def _claim(self, plugin: _Plugin) -> None:
+        """The namespace that a call is about is for the pod that it names, if no other call has said so before."""
+        call, netns = plugin.event, plugin.netns
+        if plugin.names_pod and call.pod and netns:
             self._namespaces.add_pod(netns, call.pod, call.cni_container_id, plugin.process)
 
     def end(self, told: Ended) -> CniEnd | CniExec | None:

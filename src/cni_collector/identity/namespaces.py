@@ -93,17 +93,22 @@ class Namespaces(dict[int, Known]):
         if claim is None or claim.over:
             self._keep(self._claims, netns.cookie, _Claim(pod, sandbox, by, False))
 
-    def withdraw_pod(self, netns: Netns, by: Process) -> None:
+    def withdraw_pod(self, netns: Netns, by: Process) -> bool:
         """What an ADD has said of the namespace it has said of another one. What others have said stays.
 
         Args:
             netns: the namespace.
             by: the process of the ADD.
+
+        Returns:
+            Whether the namespace has lost its pod by that: then it is the turn of others.
         """
         claim = self._claims.get(netns.cookie)
-        if claim and claim.by == by:
-            del self._claims[netns.cookie]
-            self.pop(netns.cookie, None)
+        if not claim or claim.by != by:
+            return False
+        del self._claims[netns.cookie]
+        self.pop(netns.cookie, None)
+        return True
 
     def delete_pod(self, netns: Netns, sandbox: str | None) -> None:
         """A trusted DEL of a sandbox is over. Events carry the pod still, until another ADD names one.
