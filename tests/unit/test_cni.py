@@ -808,6 +808,19 @@ def test_a_process_may_be_another_by_now(cache: Path) -> None:
     assert cni_cache.cached_pods() == {}
 
 
+@pytest.mark.parametrize(("before", "believed"), [(-60, True), (0, True), (60, False)])
+def test_what_was_written_before_the_machine_was_booted_is_not_believed(
+    cache: Path, before: int, believed: bool
+) -> None:
+    """No namespace is that old, and the path may be used anew. Nor does it contradict another."""
+    (cache / "1").write_bytes(entry("/run/netns/cni-1", "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=long-gone"))
+    written = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - before
+    os.utime(cache / "1", (written, written))
+    assert cni_cache.cached_pods() == ({"/run/netns/cni-1": Pod("shop", "long-gone")} if believed else {})
+    (cache / "2").write_bytes(entry("/run/netns/cni-1"))
+    assert cni_cache.cached_pods() == ({} if believed else {"/run/netns/cni-1": WEB})
+
+
 @pytest.mark.parametrize(
     "rubbish",
     [
