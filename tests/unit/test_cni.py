@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_collector.events import CniEnd, CniExec, CniStart, Netns, Pod, Task
-from cni_collector.identity import cni, cni_cache, cni_running
+from cni_collector.identity import cni, cni_cache, cni_environment, cni_running
 from cni_collector.identity.cni import CniCalls, Ended, Executed
 from cni_collector.identity.cni_environment import lies_in_cni_path, parse_args, parse_environment, read_environment
 from cni_collector.identity.cni_running import RunningCniCall, running_cni_calls
@@ -392,6 +392,53 @@ def test_a_pods_name_that_may_be_cut_is_not_told(calls: CniCalls) -> None:
     call = calls.begin(executed(TASK, HOST, 20, STARTED, raw, True))
     assert call is not None
     assert call.pod is None
+
+
+def test_a_pod_is_told_where_only_another_variable_is_cut(calls: CniCalls) -> None:
+    """The kernel side keeps 4,095 bytes of a variable, and may have no room for the last ones."""
+    whole, long = "CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1", "K8S_POD_NAMESPACE=shop;K8S_POD_NAME="
+    for number, args, pod in (
+        (1, whole, Pod("shop", "web-1")),
+        (2, f"CNI_ARGS={long}{'w' * (4094 - 9 - len(long))}", Pod("shop", "w" * (4094 - 9 - len(long)))),
+        (3, f"CNI_ARGS={long}{'w' * (4095 - 9 - len(long))}", None),
+    ):
+        raw = text("/x", *VARIABLES, args, "CNI_JUNK=" + "x" * 4086)
+        call = calls.begin(executed(process(2**22 + number), HOST, 20, STARTED, raw, True))
+        assert call is not None
+        assert (call.environment, call.pod) == ("cut", pod)
+
+
+def test_as_much_of_a_variable_is_kept_as_the_kernel_side_says() -> None:
+    record = (Path(__file__).parents[2] / "bpf/record.h").read_text(encoding="utf-8")
+    assert f"#define CNI_VARIABLE {cni_environment._KEPT + 1} " in record
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_the_end_of_what_could_not_be_told_is_not_told(
+    calls: CniCalls, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    """Other variables left no room for CNI_COMMAND. What it runs are helpers of nobody knows what."""
+    monkeypatch.setattr(cni, "_TRUSTED" if trusted else "_UNTRUSTED", 8)
+    calls = CniCalls(Namespaces())
+    junk = text("/x", *(f"CNI_J{number}={'x' * 4000}" for number in range(4)))
+    for pid in range(1, 101):
+        assert calls.begin(executed(process(2**22 + pid), HOST, 20, STARTED, junk, True, trusted=trusted)) is None
+    assert calls.unreadable == 100
+    run(calls, 7, "/bin/tee", 2**22 + 100, trusted=trusted)
+    helper = over(calls, 7)
+    assert isinstance(helper, CniExec)
+    assert helper.call is None
+    ends = [over(calls, 2**22 + pid, nested=False, helper=False, trusted=trusted) for pid in range(1, 101)]
+    assert [pid for pid, end in enumerate(ends, 1) if end is None] == list(range(94, 101)), "as many as are remembered"
+
+
+def test_a_process_that_is_told_at_last_has_an_end(calls: CniCalls) -> None:
+    """As the kernel looks again, when it executes another program."""
+    assert calls.begin(executed(TASK, HOST, 20, STARTED, text("/x"), True)) is None
+    assert calls.begin(executed(TASK, HOST, 20, STARTED, TEXT)) is not None
+    end = calls.end(ended(LATER, STARTED, 1))
+    assert isinstance(end, CniEnd)
+    assert end.command == "ADD"
 
 
 def test_what_nobody_can_tell_is_counted(calls: CniCalls) -> None:
