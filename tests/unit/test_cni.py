@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import json
 import os
@@ -102,14 +103,14 @@ def zombie(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     """
     process = subprocess.Popen("true", env={"CNI_COMMAND": "ADD"})
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    read_bytes = Path.read_bytes
+    open_ = Path.open
 
-    def empty(path: Path) -> bytes:
-        return b"" if path == Path(f"/proc/{process.pid}/environ") else read_bytes(path)
+    def empty(path: Path, *args: Any, **more: Any) -> Any:
+        return io.BytesIO() if path == Path(f"/proc/{process.pid}/environ") else open_(path, *args, **more)
 
     with monkeypatch.context() as patch:
         if request.param != "as it is here":
-            patch.setattr(Path, "read_bytes", empty)
+            patch.setattr(Path, "open", empty)
         yield process.pid
     process.wait()
 
@@ -966,8 +967,90 @@ def test_where_memory_does_not_tell_the_path_it_is_that_of_the_file(
     spawn: Spawn, monkeypatch: pytest.MonkeyPatch, address: int
 ) -> None:
     pid = spawn(CNI_COMMAND="ADD")
-    monkeypatch.setattr(cni_running, "_auxiliary", lambda _place: {31: address})
+    monkeypatch.setattr(cni_running, "_auxiliary", lambda _place: {23: 0, 31: address})
     assert [call.plugin for call in running(pid)] == [os.path.realpath(SLEEP)]
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of files that are opened."""
+    paths: list[str] = []
+    open_ = Path.open
+
+    def note(path: Path, *args: Any, **more: Any) -> Any:
+        paths.append(str(path))
+        return open_(path, *args, **more)
+
+    monkeypatch.setattr(Path, "open", note)
+    return paths
+
+
+def test_the_memory_of_one_that_is_not_trusted_is_not_read(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch, opened: list[str]
+) -> None:
+    """It may lead into a file that never answers. A script has its interpreter's path then."""
+    pid = spawn(CNI_COMMAND="ADD")
+    for initial in (cni_running._INITIAL_USER_NAMESPACE, 1):
+        monkeypatch.setattr(cni_running, "_INITIAL_USER_NAMESPACE", initial)
+        opened.clear()
+        (call,) = running(pid)
+        assert call.plugin == (os.path.realpath(SLEEP) if initial == 1 else SLEEP)
+        assert (f"/proc/{pid}/mem" in opened) is (initial != 1)
+
+
+def test_the_environment_of_one_that_makes_no_call_is_not_read(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch, opened: list[str]
+) -> None:
+    pid = spawn(CNI_COMMAND="ADD")
+    for effective in (1 << 21, 0):
+        monkeypatch.setattr(cni_running, "_effective", lambda _place, effective=effective: effective)
+        opened.clear()
+        assert len(running(pid)) == bool(effective)
+        assert (f"/proc/{pid}/environ" in opened) is bool(effective)
+
+
+def test_an_environment_that_is_too_long_for_an_exec_is_read_so_far(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By prctl(PR_SET_MM) it has as many gigabytes as the process likes."""
+    assert cni_running._ENVIRONMENT == 6 << 20
+    pid = spawn(CNI_COMMAND="ADD", CNI_IFNAME="eth0")
+    monkeypatch.setattr(cni_running, "_ENVIRONMENT", len("CNI_COMMAND=ADD\0"))
+    assert [(call.command, call.ifname) for call in running(pid)] == [("ADD", None)]
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+@pytest.mark.parametrize("change", ["capabilities", "exec", "start", "AT_SECURE"])
+def test_a_process_that_changes_between_two_looks_is_no_call(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch, change: str, looks: int
+) -> None:
+    """Such as a user's that executes a set-user-ID program: the rights are that one's, the environment the user's."""
+    pid = spawn(CNI_COMMAND="ADD")
+    state, left = cni_running._state, [looks]
+
+    def changing(place: Path) -> cni_running._State:
+        one = state(place)
+        if place.name != str(pid) or left[0]:
+            left[0] -= place.name == str(pid)
+            return one
+        return {
+            "capabilities": one._replace(capable=False),
+            "exec": one._replace(auxiliary=one.auxiliary | {25: 1}),
+            "start": one._replace(started=one.started + 1),
+            "AT_SECURE": one._replace(auxiliary=one.auxiliary | {23: 1}),
+        }[change]
+
+    monkeypatch.setattr(cni_running, "_state", changing)
+    assert running(pid) == []
+
+
+def test_where_the_kernel_has_not_said_yet_who_gave_the_rights_there_is_no_call(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of an exec, the capabilities are the new ones, and AT_SECURE is still to come."""
+    pid = spawn(CNI_COMMAND="ADD")
+    monkeypatch.setattr(cni_running, "_auxiliary", lambda _place: {})
+    assert running(pid) == []
 
 
 def test_a_call_in_a_user_namespace_is_listed_as_such(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
