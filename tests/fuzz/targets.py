@@ -6,6 +6,7 @@ import contextlib
 import functools
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Final, NamedTuple
@@ -216,7 +217,8 @@ def cache(raw: bytes) -> None:
 
 
 def _cached(files: list[bytes]) -> dict[str, Pod]:
-    directory = [SimpleNamespace(read_bytes=functools.partial(bytes, file)) for file in files]
+    written = SimpleNamespace(st_mtime=time.time())
+    directory = [SimpleNamespace(read_bytes=functools.partial(bytes, file), stat=lambda: written) for file in files]
     with mock.patch.object(cni_cache, "CACHE", SimpleNamespace(iterdir=lambda: directory)):
         return cni_cache.cached_pods()
 

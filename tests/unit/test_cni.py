@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import json
 import os
@@ -20,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_collector.events import CniEnd, CniExec, CniStart, Netns, Pod, Task
-from cni_collector.identity import cni, cni_cache, cni_running
+from cni_collector.identity import cni, cni_cache, cni_environment, cni_running
 from cni_collector.identity.cni import CniCalls, Ended, Executed
 from cni_collector.identity.cni_environment import lies_in_cni_path, parse_args, parse_environment, read_environment
 from cni_collector.identity.cni_running import RunningCniCall, running_cni_calls
@@ -102,14 +103,14 @@ def zombie(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     """
     process = subprocess.Popen("true", env={"CNI_COMMAND": "ADD"})
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    read_bytes = Path.read_bytes
+    open_ = Path.open
 
-    def empty(path: Path) -> bytes:
-        return b"" if path == Path(f"/proc/{process.pid}/environ") else read_bytes(path)
+    def empty(path: Path, *args: Any, **more: Any) -> Any:
+        return io.BytesIO() if path == Path(f"/proc/{process.pid}/environ") else open_(path, *args, **more)
 
     with monkeypatch.context() as patch:
         if request.param != "as it is here":
-            patch.setattr(Path, "read_bytes", empty)
+            patch.setattr(Path, "open", empty)
         yield process.pid
     process.wait()
 
@@ -394,6 +395,53 @@ def test_a_pods_name_that_may_be_cut_is_not_told(calls: CniCalls) -> None:
     assert call.pod is None
 
 
+def test_a_pod_is_told_where_only_another_variable_is_cut(calls: CniCalls) -> None:
+    """The kernel side keeps 4,095 bytes of a variable, and may have no room for the last ones."""
+    whole, long = "CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1", "K8S_POD_NAMESPACE=shop;K8S_POD_NAME="
+    for number, args, pod in (
+        (1, whole, Pod("shop", "web-1")),
+        (2, f"CNI_ARGS={long}{'w' * (4094 - 9 - len(long))}", Pod("shop", "w" * (4094 - 9 - len(long)))),
+        (3, f"CNI_ARGS={long}{'w' * (4095 - 9 - len(long))}", None),
+    ):
+        raw = text("/x", *VARIABLES, args, "CNI_JUNK=" + "x" * 4086)
+        call = calls.begin(executed(process(2**22 + number), HOST, 20, STARTED, raw, True))
+        assert call is not None
+        assert (call.environment, call.pod) == ("cut", pod)
+
+
+def test_as_much_of_a_variable_is_kept_as_the_kernel_side_says() -> None:
+    record = (Path(__file__).parents[2] / "bpf/record.h").read_text(encoding="utf-8")
+    assert f"#define CNI_VARIABLE {cni_environment._KEPT + 1} " in record
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_the_end_of_what_could_not_be_told_is_not_told(
+    calls: CniCalls, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    """Other variables left no room for CNI_COMMAND. What it runs are helpers of nobody knows what."""
+    monkeypatch.setattr(cni, "_TRUSTED" if trusted else "_UNTRUSTED", 8)
+    calls = CniCalls(Namespaces())
+    junk = text("/x", *(f"CNI_J{number}={'x' * 4000}" for number in range(4)))
+    for pid in range(1, 101):
+        assert calls.begin(executed(process(2**22 + pid), HOST, 20, STARTED, junk, True, trusted=trusted)) is None
+    assert calls.unreadable == 100
+    run(calls, 7, "/bin/tee", 2**22 + 100, trusted=trusted)
+    helper = over(calls, 7)
+    assert isinstance(helper, CniExec)
+    assert helper.call is None
+    ends = [over(calls, 2**22 + pid, nested=False, helper=False, trusted=trusted) for pid in range(1, 101)]
+    assert [pid for pid, end in enumerate(ends, 1) if end is None] == list(range(94, 101)), "as many as are remembered"
+
+
+def test_a_process_that_is_told_at_last_has_an_end(calls: CniCalls) -> None:
+    """As the kernel looks again, when it executes another program."""
+    assert calls.begin(executed(TASK, HOST, 20, STARTED, text("/x"), True)) is None
+    assert calls.begin(executed(TASK, HOST, 20, STARTED, TEXT)) is not None
+    end = calls.end(ended(LATER, STARTED, 1))
+    assert isinstance(end, CniEnd)
+    assert end.command == "ADD"
+
+
 def test_what_nobody_can_tell_is_counted(calls: CniCalls) -> None:
     assert calls.begin(executed(TASK, HOST, 20, STARTED, text("/x"), True)) is None
     assert calls.begin(executed(TASK, HOST, 20, STARTED, text("/x", "CNI_ARGS=A=1"), True)) is None
@@ -649,6 +697,36 @@ def test_a_call_that_enters_two_namespaces_is_about_none(calls: CniCalls, namesp
     assert (pod(namespaces, BLUE), pod(namespaces, GREEN)) == (None, None)
 
 
+def test_a_later_plugin_of_the_chain_does_not_take_the_pod_away(calls: CniCalls, namespaces: Namespaces) -> None:
+    """The first one's ADD is over, and stands, whatever else the second one enters."""
+    calls.begin(executed(process(1), HOST, 20, STARTED, TEXT))
+    calls.entered((1, STARTED), BLUE)
+    over(calls, 1, nested=False, helper=False)
+    calls.begin(executed(process(2), HOST, 20, STARTED, TEXT))
+    for netns in (BLUE, GREEN):
+        calls.entered((2, STARTED), netns)
+        assert (pod(namespaces, BLUE), pod(namespaces, GREEN)) == (WEB, None)
+    over(calls, 2, several=True)
+    assert pod(namespaces, BLUE) == WEB
+
+
+def test_a_pod_that_is_taken_away_makes_room_for_that_of_the_oldest_call(
+    calls: CniCalls, namespaces: Namespaces
+) -> None:
+    """Of those under way that are about the namespace: they had their say when it was another's."""
+    for pid, name, command in ((1, "a", "ADD"), (2, "del", "DEL"), (3, "b", "ADD"), (4, "c", "ADD"), (5, "d", "ADD")):
+        args = f"CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name}"
+        raw = text("/x", f"CNI_COMMAND={command}", f"CNI_CONTAINERID={name}", "CNI_NETNS=/run/netns/blue", args)
+        calls.begin(executed(process(pid), HOST, 20, STARTED, raw))
+    calls.entered((3, STARTED), RED)
+    assert pod(namespaces, BLUE) == Pod("shop", "a")
+    calls.entered((1, STARTED), GREEN)
+    assert [pod(namespaces, one) for one in (BLUE, GREEN, RED)] == [Pod("shop", name) for name in "cab"]
+    calls.entered((5, STARTED), BLUE)
+    over(calls, 4, entered=GREEN)
+    assert [pod(namespaces, one) for one in (BLUE, GREEN, RED)] == [Pod("shop", name) for name in "dab"]
+
+
 def test_the_end_tells_what_was_entered_where_that_was_lost(calls: CniCalls, namespaces: Namespaces) -> None:
     calls.begin(executed(process(1), HOST, 20, STARTED, TEXT))
     end = over(calls, 1, entered=GREEN)
@@ -778,6 +856,19 @@ def test_a_process_may_be_another_by_now(cache: Path) -> None:
     assert cni_cache.cached_pods() == {}
 
 
+@pytest.mark.parametrize(("before", "believed"), [(-60, True), (0, True), (60, False)])
+def test_what_was_written_before_the_machine_was_booted_is_not_believed(
+    cache: Path, before: int, believed: bool
+) -> None:
+    """No namespace is that old, and the path may be used anew. Nor does it contradict another."""
+    (cache / "1").write_bytes(entry("/run/netns/cni-1", "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=long-gone"))
+    written = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - before
+    os.utime(cache / "1", (written, written))
+    assert cni_cache.cached_pods() == ({"/run/netns/cni-1": Pod("shop", "long-gone")} if believed else {})
+    (cache / "2").write_bytes(entry("/run/netns/cni-1"))
+    assert cni_cache.cached_pods() == ({} if believed else {"/run/netns/cni-1": WEB})
+
+
 @pytest.mark.parametrize(
     "rubbish",
     [
@@ -876,8 +967,90 @@ def test_where_memory_does_not_tell_the_path_it_is_that_of_the_file(
     spawn: Spawn, monkeypatch: pytest.MonkeyPatch, address: int
 ) -> None:
     pid = spawn(CNI_COMMAND="ADD")
-    monkeypatch.setattr(cni_running, "_auxiliary", lambda _place: {31: address})
+    monkeypatch.setattr(cni_running, "_auxiliary", lambda _place: {23: 0, 31: address})
     assert [call.plugin for call in running(pid)] == [os.path.realpath(SLEEP)]
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of files that are opened."""
+    paths: list[str] = []
+    open_ = Path.open
+
+    def note(path: Path, *args: Any, **more: Any) -> Any:
+        paths.append(str(path))
+        return open_(path, *args, **more)
+
+    monkeypatch.setattr(Path, "open", note)
+    return paths
+
+
+def test_the_memory_of_one_that_is_not_trusted_is_not_read(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch, opened: list[str]
+) -> None:
+    """It may lead into a file that never answers. A script has its interpreter's path then."""
+    pid = spawn(CNI_COMMAND="ADD")
+    for initial in (cni_running._INITIAL_USER_NAMESPACE, 1):
+        monkeypatch.setattr(cni_running, "_INITIAL_USER_NAMESPACE", initial)
+        opened.clear()
+        (call,) = running(pid)
+        assert call.plugin == (os.path.realpath(SLEEP) if initial == 1 else SLEEP)
+        assert (f"/proc/{pid}/mem" in opened) is (initial != 1)
+
+
+def test_the_environment_of_one_that_makes_no_call_is_not_read(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch, opened: list[str]
+) -> None:
+    pid = spawn(CNI_COMMAND="ADD")
+    for effective in (1 << 21, 0):
+        monkeypatch.setattr(cni_running, "_effective", lambda _place, effective=effective: effective)
+        opened.clear()
+        assert len(running(pid)) == bool(effective)
+        assert (f"/proc/{pid}/environ" in opened) is bool(effective)
+
+
+def test_an_environment_that_is_too_long_for_an_exec_is_read_so_far(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By prctl(PR_SET_MM) it has as many gigabytes as the process likes."""
+    assert cni_running._ENVIRONMENT == 6 << 20
+    pid = spawn(CNI_COMMAND="ADD", CNI_IFNAME="eth0")
+    monkeypatch.setattr(cni_running, "_ENVIRONMENT", len("CNI_COMMAND=ADD\0"))
+    assert [(call.command, call.ifname) for call in running(pid)] == [("ADD", None)]
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+@pytest.mark.parametrize("change", ["capabilities", "exec", "start", "AT_SECURE"])
+def test_a_process_that_changes_between_two_looks_is_no_call(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch, change: str, looks: int
+) -> None:
+    """Such as a user's that executes a set-user-ID program: the rights are that one's, the environment the user's."""
+    pid = spawn(CNI_COMMAND="ADD")
+    state, left = cni_running._state, [looks]
+
+    def changing(place: Path) -> cni_running._State:
+        one = state(place)
+        if place.name != str(pid) or left[0]:
+            left[0] -= place.name == str(pid)
+            return one
+        return {
+            "capabilities": one._replace(capable=False),
+            "exec": one._replace(auxiliary=one.auxiliary | {25: 1}),
+            "start": one._replace(started=one.started + 1),
+            "AT_SECURE": one._replace(auxiliary=one.auxiliary | {23: 1}),
+        }[change]
+
+    monkeypatch.setattr(cni_running, "_state", changing)
+    assert running(pid) == []
+
+
+def test_where_the_kernel_has_not_said_yet_who_gave_the_rights_there_is_no_call(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of an exec, the capabilities are the new ones, and AT_SECURE is still to come."""
+    pid = spawn(CNI_COMMAND="ADD")
+    monkeypatch.setattr(cni_running, "_auxiliary", lambda _place: {})
+    assert running(pid) == []
 
 
 def test_a_call_in_a_user_namespace_is_listed_as_such(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:

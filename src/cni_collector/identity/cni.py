@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from ..events import CniEnd, CniExec, CniStart, Netns, Task
-from .cni_environment import parse_args, parse_environment, read_environment, text
-from .namespaces import Namespaces
+from .cni_environment import args_may_be_cut, parse_args, parse_environment, read_environment, text
+from .namespaces import Namespaces, Process
 
 _TRUSTED: Final = 1 << 13
 _UNTRUSTED: Final = 1 << 8
@@ -30,10 +30,6 @@ def _complete(pid: int, started: int, seen: list[bytes]) -> tuple[list[bytes], s
     if everything is None or ("command" in parse_environment(seen) and "command" not in parse_environment(everything)):
         return seen, "cut"
     return everything, "proc"
-
-
-Process = tuple[int, int]
-"""A process: its id, and when it was started in nanoseconds of CLOCK_BOOTTIME, which makes that unique."""
 
 
 class Executed(NamedTuple):
@@ -101,7 +97,8 @@ class Ended(NamedTuple):
 class _Plugin:
     """A CNI call under way."""
 
-    def __init__(self, event: CniStart, own: Netns | None, outer: Process | None) -> None:
+    def __init__(self, process: Process, event: CniStart, own: Netns | None, outer: Process | None) -> None:
+        self.process = process
         self.event = event
         self.own = own
         self.outer = outer
@@ -131,7 +128,16 @@ class _Helper(NamedTuple):
     plugin: Process | None
 
 
-class _Processes(dict[Process, _Plugin | _Helper]):
+class _Untold:
+    """A process that was not told as a plugin, since its command is not known: nor is its end."""
+
+
+def _plugin_of(process: Process, what: _Plugin | _Helper | _Untold) -> Process | None:
+    """The plugin that a process is, or is a helper of; None where that is not known."""
+    return process if isinstance(what, _Plugin) else what.plugin if isinstance(what, _Helper) else None
+
+
+class _Processes(dict[Process, _Plugin | _Helper | _Untold]):
     """The plugins and helpers under way of one kind: trusted, or not.
 
     Attributes:
@@ -144,9 +150,9 @@ class _Processes(dict[Process, _Plugin | _Helper]):
         self._bound = bound
         self.plugins: dict[Process, Process | None] = {}
 
-    def add(self, process: Process, what: _Plugin | _Helper) -> None:
+    def add(self, process: Process, what: _Plugin | _Helper | _Untold) -> None:
         self[process] = what
-        self.plugins[process] = what.plugin if isinstance(what, _Helper) else process
+        self.plugins[process] = _plugin_of(process, what)
         for known in (self, self.plugins):
             while len(known) > self._bound:
                 del known[next(iter(known))]
@@ -164,7 +170,7 @@ class CniCalls:
         self._trusted = _Processes(_TRUSTED)
         self._untrusted = _Processes(_UNTRUSTED)
         self.unreadable = 0
-        """Processes whose environment could not be read at all: they may have been CNI calls."""
+        """Processes whose CNI_COMMAND is not known, as it could not be read or kept: they may have been CNI calls."""
 
     def begin(self, told: Executed) -> CniStart | None:
         """A CNI call begins, or a helper.
@@ -180,27 +186,30 @@ class CniCalls:
         source = None
         if told.cut:
             variables, source = _complete(*process, variables) if told.trusted else (variables, "cut")
-        fields = parse_environment(variables)
-        if "command" not in fields:
-            self.unreadable += source == "cut"
-            return None
         processes = self._trusted if told.trusted else self._untrusted
-        plugin = known.plugin if known else self._plugin_of(told.outer)
+        if "command" not in parse_environment(variables):
+            self.unreadable += source == "cut"
+            if not told.helper:
+                self._pop(process)
+                processes.add(process, _Untold())
+            return None
+        plugin = known.plugin if isinstance(known, _Helper) else self._plugin_of(told.outer)
         if told.helper:
-            if not known:
+            if not isinstance(known, _Helper):
                 args = text(told.args.rstrip(b"\0").replace(b"\0", b" ")) or None
                 processes.add(process, _Helper(_bounded(text(path), told.trusted), args, plugin))
             return None
         if known:
             self._pop(process)
-        call = self._start(told, path, fields, source)
-        processes.add(process, started := _Plugin(call, told.own, plugin))
-        if started.names_pod and call.netns and call.pod:
-            self._namespaces.add_pod(call.netns, call.pod, call.cni_container_id)
+        call = self._start(told, path, variables, source)
+        processes.add(process, started := _Plugin(process, call, told.own, plugin))
+        self._claim(started)
         return call
 
-    def _start(self, told: Executed, path: bytes, fields: dict[str, str], source: str | None) -> CniStart:
+    def _start(self, told: Executed, path: bytes, variables: list[bytes], source: str | None) -> CniStart:
         """The event of a CNI call that begins. One that is not trusted has no pod."""
+        fields = parse_environment(variables)
+        cut = source == "cut" and args_may_be_cut(variables)
         netns = told.led if told.trusted else None
         short = {field: _bounded(value, told.trusted) for field, value in fields.items()}
         return CniStart(
@@ -208,7 +217,7 @@ class CniCalls:
             netns,
             **msgspec.structs.asdict(told.task),
             name=self._name(netns),
-            pod=parse_args(fields.get("args", ""), source == "cut") if told.trusted else None,
+            pod=parse_args(fields.get("args", ""), cut) if told.trusted else None,
             plugin=_bounded(text(path), told.trusted),
             parent=told.task.ppid,
             environment=source if short == fields else "cut",
@@ -219,10 +228,10 @@ class CniCalls:
     def _name(self, netns: Netns | None) -> str | None:
         return self._namespaces.remember(netns.cookie, netns.inum)[1] if netns else None
 
-    def _under_way(self, process: Process) -> _Plugin | _Helper | None:
+    def _under_way(self, process: Process) -> _Plugin | _Helper | _Untold | None:
         return self._trusted.get(process) or self._untrusted.get(process)
 
-    def _pop(self, process: Process) -> _Plugin | _Helper | None:
+    def _pop(self, process: Process) -> _Plugin | _Helper | _Untold | None:
         return self._trusted.pop(process, None) or self._untrusted.pop(process, None)
 
     def _plugin_of(self, process: Process | None) -> Process | None:
@@ -231,7 +240,7 @@ class CniCalls:
             return None
         it = self._under_way(process)
         if it:
-            return it.plugin if isinstance(it, _Helper) else process
+            return _plugin_of(process, it)
         return self._trusted.plugins.get(process) or self._untrusted.plugins.get(process)
 
     def _calls_of(self, process: Process) -> Iterator[_Plugin]:
@@ -260,21 +269,31 @@ class CniCalls:
             self._is_about(plugin, before)
 
     def _is_about(self, plugin: _Plugin, before: Netns | None) -> None:
-        """The pod that a call names goes to the namespace that it is about, and away from where it went before."""
-        call, netns = plugin.event, plugin.netns
-        if not plugin.names_pod or not call.pod or netns == before:
+        """The pod that a call names goes to the namespace that it is about, and away from where it went before.
+
+        What it leaves goes to the oldest call under way that is about that: it was refused before.
+        """
+        netns = plugin.netns
+        if not plugin.names_pod or netns == before:
             return
-        if before:
-            self._namespaces.withdraw_pod(before, call.pod, call.cni_container_id)
-        if netns:
-            self._namespaces.add_pod(netns, call.pod, call.cni_container_id)
+        if before and self._namespaces.withdraw_pod(before, plugin.process):
+            for other in self._trusted.values():
+                if isinstance(other, _Plugin) and other.netns == before:
+                    self._claim(other)
+        self._claim(plugin)
+
+    def _claim(self, plugin: _Plugin) -> None:
+        """The namespace that a call is about is for the pod that it names, if no other call has said so before."""
+        call, netns = plugin.event, plugin.netns
+        if plugin.names_pod and call.pod and netns:
+            self._namespaces.add_pod(netns, call.pod, call.cni_container_id, plugin.process)
 
     def end(self, told: Ended) -> CniEnd | CniExec | None:
         """A CNI call ends, or a helper.
 
         Returns:
-            The event; None where it was neither, or a helper whose beginning is not known. Where the beginning of a
-            call was lost, the event has only what the end says.
+            The event; None where it was neither, or a helper whose beginning is not known, or `begin` could not tell.
+            Where the beginning of a call was lost, the event has only what the end says.
         """
         process = (told.task.pid, told.started)
         if told.several:
@@ -295,6 +314,8 @@ class CniCalls:
             if told.unreadable or told.helper:
                 return None
             return CniEnd(**told_by_end, netns=told.entered, name=self._name(told.entered), trusted=trusted)
+        if isinstance(it, _Untold):
+            return None
         if isinstance(it, _Helper):
             call = it.plugin[0] if it.plugin else None
             return CniExec(**told_by_end, executable=it.executable, call=call, args=it.args, trusted=trusted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,8 @@ from .mounts import real_path
 
 CACHE: Final = Path("/var/lib/cni/results")
 """Where libcni keeps the results of ADD, unless told otherwise."""
+_SLACK: Final = 1.0
+"""Seconds: the clock is read twice, and set a little now and then."""
 
 
 class _Interface(msgspec.Struct):
@@ -39,15 +42,19 @@ def cached_pods() -> dict[str, Pod]:
     """The pods of the sandboxes that libcni has set up, by the path of their namespace.
 
     Where two entries name different pods for one path, neither is believed. `/proc/PID/ns/net` is not: the process may
-    be another by now.
+    be another by now. Nor is what was written before the machine was booted, as no namespace is that old: the directory
+    outlives it, while paths are used anew.
     """
     found: dict[str, set[Pod]] = {}
     try:
         files = list(CACHE.iterdir())
     except OSError:  # also where the last one to use it takes it away just now
         files = []
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - _SLACK
     for file in files:
         try:
+            if file.stat().st_mtime < booted:
+                continue
             entry = msgspec.json.decode(file.read_bytes(), type=_Entry)
         except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
             continue

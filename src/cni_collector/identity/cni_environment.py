@@ -12,6 +12,8 @@ from ..events import Pod
 
 TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0
 """Nanoseconds in the unit of /proc/PID/stat."""
+_KEPT: Final = 4095
+"""Bytes of a variable that the kernel side keeps: CNI_VARIABLE of bpf/record.h, less the NUL at its end."""
 _FIELDS: Final = {
     "CNI_COMMAND": "command",
     "CNI_CONTAINERID": "cni_container_id",
@@ -40,6 +42,15 @@ def parse_environment(variables: list[bytes]) -> dict[str, str]:
         if field and sign:
             found.setdefault(field, text(value))
     return {field: value for field, value in found.items() if value or field == "command"}
+
+
+def args_may_be_cut(variables: list[bytes]) -> bool:
+    """Whether CNI_ARGS may lack its end, in an environment that the kernel side has kept in part.
+
+    That keeps variables whole or as far as it has room for one; it is not relied on for the last one.
+    """
+    at = next((at for at, one in enumerate(variables) if one.startswith(b"CNI_ARGS=")), None)
+    return at is not None and (at == len(variables) - 1 or len(variables[at]) >= _KEPT)
 
 
 def lies_in_cni_path(path: bytes, variables: list[bytes]) -> bool:

@@ -20,6 +20,8 @@ _AT_EXECFN: Final = 31
 """linux/auxvec.h: whether the exec gave rights to the process; the address of the path that was executed."""
 _LONGEST: Final = 4096
 """PATH_MAX."""
+_ENVIRONMENT: Final = 6 << 20
+"""Bytes that execve(2) takes at most. prctl(PR_SET_MM) makes any memory of a process its environment."""
 _FORKNOEXEC: Final = 0x40
 """PF_FORKNOEXEC of linux/sched.h: forked, and has executed nothing since."""
 _CAP_SYS_ADMIN: Final = 21
@@ -36,7 +38,7 @@ class RunningCniCall(msgspec.Struct, frozen=True, omit_defaults=True):
     age_ns: int
     """Since its process was started, in nanoseconds."""
     plugin: str | None = None
-    """The path that was executed; of a script, the script's."""
+    """The path that was executed; of a script, the script's. Of one that is not trusted, the program's file."""
     pod: Pod | None = None
     cni_container_id: str | None = None
     ifname: str | None = None
@@ -47,8 +49,24 @@ class RunningCniCall(msgspec.Struct, frozen=True, omit_defaults=True):
     """As of the events."""
 
 
+class _State(NamedTuple):
+    """What an exec changes of a process, and what it may do.
+
+    Attributes:
+        capable: it holds CAP_SYS_ADMIN, and no exec gave it that.
+        initial: it is in the initial user namespace.
+        started: in ticks since the machine was booted.
+        auxiliary: what the kernel told it at its exec, addresses that are chosen at random included.
+    """
+
+    capable: bool
+    initial: bool
+    started: int
+    auxiliary: dict[int, int]
+
+
 class _Process(NamedTuple):
-    """A process with CNI_COMMAND in its environment."""
+    """A process that may make a CNI call, with CNI_COMMAND in its environment."""
 
     pid: int
     variables: list[bytes]
@@ -57,8 +75,6 @@ class _Process(NamedTuple):
     session: int
     forked: bool
     """It was forked by what executed the path."""
-    capable: bool
-    """It holds CAP_SYS_ADMIN, and no exec gave it that."""
     initial: bool
     """It is in the initial user namespace."""
     started: int
@@ -92,12 +108,11 @@ def running_cni_calls() -> list[RunningCniCall]:
 
 
 def _is_plugin(process: _Process, found: dict[int, _Process]) -> bool:
-    if process.forked or not process.capable:
+    if process.forked:
         return False
     if lies_in_cni_path(process.path, process.variables):
         return True
-    calls = {pid for pid, other in found.items() if other.capable}
-    return calls.isdisjoint(_ancestors(process.parent)) and process.session == _session(process.parent)
+    return found.keys().isdisjoint(_ancestors(process.parent)) and process.session == _session(process.parent)
 
 
 def _ancestors(pid: int) -> Iterator[int]:
@@ -123,27 +138,53 @@ def _stat(pid: int) -> list[bytes]:
 
 
 def _processes() -> Iterator[_Process]:
+    """Those that may make a CNI call. Of all others nothing is read that they can make large, or slow to read.
+
+    A process can execute a program between any two looks, a set-user-ID program too: so what it may do is looked at
+    before the rest and after it, and the process is passed over where that is not the same.
+    """
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            variables = (place / "environ").read_bytes().split(b"\0")
+            state = _state(place)
+            if not state.capable:
+                continue
+            with (place / "environ").open("rb") as environment:
+                variables = environment.read(_ENVIRONMENT).split(b"\0")
             if "command" not in parse_environment(variables):
                 continue
             pid = int(place.name)
+            path = _executed(place, state)
             stat = _stat(pid)
-            auxiliary = _auxiliary(place)
+            if _state(place) != state:
+                continue
             yield _Process(
                 pid,
                 variables,
-                _executed(place, auxiliary),
+                path,
                 parent=int(stat[1]),
                 session=int(stat[3]),
                 forked=bool(int(stat[6]) & _FORKNOEXEC),
-                capable=bool(_effective(place) >> _CAP_SYS_ADMIN & 1) and not auxiliary.get(_AT_SECURE),
-                initial=(place / "ns/user").stat().st_ino == _INITIAL_USER_NAMESPACE,
-                started=int(stat[19]),
+                initial=state.initial,
+                started=state.started,
             )
         except OSError:
             continue  # it has ended, or may not be looked at
+
+
+def _state(place: Path) -> _State:
+    """What a process may do, and since which exec.
+
+    The kernel gives a process its new capabilities first, and then AT_SECURE: where that is not there yet, the exec may
+    have given them.
+    """
+    capable = bool(_effective(place) >> _CAP_SYS_ADMIN & 1)
+    auxiliary = _auxiliary(place) if capable else {}
+    return _State(
+        capable and auxiliary.get(_AT_SECURE) == 0,
+        (place / "ns/user").stat().st_ino == _INITIAL_USER_NAMESPACE,
+        int(_stat(int(place.name))[19]),
+        auxiliary,
+    )
 
 
 def _effective(place: Path) -> int:
@@ -160,15 +201,20 @@ def _auxiliary(place: Path) -> dict[int, int]:
     return dict(zip(words[::2], words[1::2], strict=False))
 
 
-def _executed(place: Path, auxiliary: dict[int, int]) -> bytes:
+def _executed(place: Path, state: _State) -> bytes:
     """The path that a process has executed, as it was given: of a script its own, and of a file that is gone, too.
 
     It is in the memory of the process. Where that may not be read, or has another word size than ours, it is the path
-    of the program's file.
+    of the program's file. So it is of a process that is not trusted: that can have AT_EXECFN lead into a file that
+    never answers (FUSE). What is read is the memory that the process had when it was opened.
     """
     try:
+        if not state.initial:
+            raise ValueError("not trusted")
         with (place / "mem").open("rb", buffering=0) as memory:
-            memory.seek(auxiliary[_AT_EXECFN])
+            if _state(place) != state:
+                raise ValueError("another program by now")
+            memory.seek(state.auxiliary[_AT_EXECFN])
             return _string(memory.read(_LONGEST))
     except (OSError, KeyError, ValueError, OverflowError):
         return os.fsencode(os.readlink(place / "exe"))

@@ -14,17 +14,23 @@ _BOUND: Final = 1 << 16
 """Namespaces that facts are kept of: as many as the kernel side tracks."""
 
 
+Process = tuple[int, int]
+"""A process: its id, and when it was started in nanoseconds of CLOCK_BOOTTIME, which makes that unique."""
+
+
 class _Claim(NamedTuple):
     """Whose a namespace is.
 
     Attributes:
         pod: the pod that it is for.
         sandbox: CNI_CONTAINERID of the ADD that said so; None where none did.
+        by: the process of that ADD, which alone may withdraw it: several ADDs of a chain name the same pod and sandbox.
         over: an ADD may say otherwise from now on.
     """
 
     pod: Pod
     sandbox: str | None
+    by: Process | None
     over: bool
 
 
@@ -70,9 +76,9 @@ class Namespaces(dict[int, Known]):
 
     def find_pod(self, netns: Netns, pod: Pod) -> None:
         """The namespace was a pod's when it was found: that holds until an ADD tells."""
-        self._keep(self._claims, netns.cookie, _Claim(pod, None, True))
+        self._keep(self._claims, netns.cookie, _Claim(pod, None, None, True))
 
-    def add_pod(self, netns: Netns, pod: Pod, sandbox: str | None) -> None:
+    def add_pod(self, netns: Netns, pod: Pod, sandbox: str | None, by: Process) -> None:
         """A trusted ADD names the pod that a namespace is for.
 
         The first one holds to the namespace's end. Another counts only when a DEL of the first one's sandbox is over.
@@ -81,16 +87,28 @@ class Namespaces(dict[int, Known]):
             netns: the namespace.
             pod: the pod.
             sandbox: CNI_CONTAINERID of the ADD.
+            by: the process of the ADD.
         """
         claim = self._claims.get(netns.cookie)
         if claim is None or claim.over:
-            self._keep(self._claims, netns.cookie, _Claim(pod, sandbox, False))
+            self._keep(self._claims, netns.cookie, _Claim(pod, sandbox, by, False))
 
-    def withdraw_pod(self, netns: Netns, pod: Pod, sandbox: str | None) -> None:
-        """What an ADD has said of the namespace it has said of another one: see `add_pod`."""
-        if self._claims.get(netns.cookie) == _Claim(pod, sandbox, False):
-            del self._claims[netns.cookie]
-            self.pop(netns.cookie, None)
+    def withdraw_pod(self, netns: Netns, by: Process) -> bool:
+        """What an ADD has said of the namespace it has said of another one. What others have said stays.
+
+        Args:
+            netns: the namespace.
+            by: the process of the ADD.
+
+        Returns:
+            Whether the namespace has lost its pod by that: then it is the turn of others.
+        """
+        claim = self._claims.get(netns.cookie)
+        if not claim or claim.by != by:
+            return False
+        del self._claims[netns.cookie]
+        self.pop(netns.cookie, None)
+        return True
 
     def delete_pod(self, netns: Netns, sandbox: str | None) -> None:
         """A trusted DEL of a sandbox is over. Events carry the pod still, until another ADD names one.
