@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import sys
 from types import SimpleNamespace
@@ -92,7 +93,7 @@ class Kernel:
         self.members: list[Netns] = []
         self.clock = 100.0
         self.produced = self.consumed = 0
-        self.refuses = False
+        self.refuses = 0  # with this error
         self.waits = 0
         self.told = told(*stream)
         self.namespaces = Namespaces()
@@ -116,7 +117,7 @@ class Kernel:
 
     def _tasks(self) -> bytes:
         if self.refuses:
-            raise AttachError("no", "cni_inside", "iter/task", 1)
+            raise AttachError("no", "cni_inside", "iter/task", self.refuses)
         return struct.pack(f"={len(self.members)}Q", *(netns.cookie for netns in self.members))
 
     def _states(self, over: object) -> bytes:
@@ -329,7 +330,30 @@ def test_without_the_capabilities_that_an_old_kernel_wants_there_is_no_checkpoin
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kernel = Kernel(monkeypatch, A)
-    kernel.refuses = True
+    kernel.refuses = errno.EPERM
     assert kernel.ask() == []
-    kernel.refuses = False
+    assert kernel.auditor.due is None
+    kernel.refuses = 0
     assert kernel.ask() == [checkpoint(1)]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN])
+def test_a_look_that_fails_for_now_is_tried_again(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    kernel = Kernel(monkeypatch, A, every=60)
+    kernel.refuses = number
+    for _ in range(2):
+        assert kernel.step() == []
+        assert kernel.auditor.due == kernel.clock + auditor.PAUSE
+    kernel.refuses = 0
+    assert kernel.step() == [checkpoint(1)]
+    assert kernel.auditor.due == kernel.clock + 60
+
+
+def test_a_second_look_that_fails_for_now_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    kernel.tracked[A] = ALIVE
+    assert kernel.ask() == []
+    kernel.refuses = errno.EMFILE
+    assert kernel.step() == []
+    kernel.refuses = 0
+    assert [type(event) for event in kernel.step()] == [NetnsFound, Checkpoint]

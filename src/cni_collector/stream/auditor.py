@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import errno
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from .snapshot import sees_all_tasks
 
 PAUSE: Final = 1.0
 """Seconds between the two looks of an audit that misses something, and between audits while a namespace dies."""
+_REFUSED: Final = (errno.EPERM, errno.EACCES)
+"""Why no look will ever succeed. After any other error it is tried again."""
 
 
 class Auditor:
@@ -83,7 +86,10 @@ class Auditor:
                 self._silent = False
             try:
                 self._look = self._take()
-            except AttachError:
+            except AttachError as error:
+                if error.errno not in _REFUSED:  # no descriptor or no memory is left, for now: the audit goes on
+                    self.due = now + PAUSE
+                    return
                 # Before 5.19 the kernel wants capabilities for it, which may have been given up: no checkpoint.
                 self._suspects = None
             self.due = None  # last: what interrupts a look is followed by another
