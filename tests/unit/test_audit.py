@@ -217,8 +217,11 @@ def test_a_program_sees_the_birth_at_the_last_moment(monkeypatch: pytest.MonkeyP
     kernel.produced = 100
     assert kernel.step() == []
     kernel.tracked[A] = ALIVE
+    kernel.untracked = []
     kernel.consumed = 100
-    assert kernel.step() == [checkpoint(0)]
+    assert kernel.step() == []  # not yet true
+    kernel.told.alive(A, USERNS)  # its record
+    assert kernel.step() == [checkpoint(1)]
 
 
 def test_a_birth_whose_record_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,6 +239,7 @@ def test_it_ends_at_the_last_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernel.step() == []
     del kernel.tracked[A]
     kernel.consumed = 100
+    assert kernel.step() == []
     assert kernel.step() == [checkpoint(0)]
 
 
@@ -258,7 +262,9 @@ def test_a_program_sees_the_end_at_the_last_moment(monkeypatch: pytest.MonkeyPat
     assert kernel.step() == []
     kernel.tracked.clear()
     kernel.consumed = 100
-    assert kernel.step() == [checkpoint(1)]  # it is told by the record that comes next
+    assert kernel.step() == []
+    kernel.told.gone(A)  # by the record that comes next
+    assert kernel.step() == [checkpoint(0)]
 
 
 def test_an_end_whose_record_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,3 +363,140 @@ def test_a_second_look_that_fails_for_now_is_tried_again(monkeypatch: pytest.Mon
     assert kernel.step() == []
     kernel.refuses = 0
     assert [type(event) for event in kernel.step()] == [NetnsFound, Checkpoint]
+
+
+class Interrupted(Exception):
+    """What a signal handler raises."""
+
+
+def once(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, *, after: bool = False) -> None:
+    """A signal comes when this is called first: before it does its work, or after."""
+    original = getattr(where, name)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(where, name, original)
+        if after:
+            original(*arguments, **named)
+        raise Interrupted
+
+    monkeypatch.setattr(where, name, call)
+
+
+@pytest.mark.parametrize("what", ["compare", "Checkpoint"])
+def test_an_audit_that_is_interrupted_when_it_ends_goes_on(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    kernel = Kernel(monkeypatch, A, every=60)
+    once(monkeypatch, auditor, what)
+    with pytest.raises(Interrupted):
+        kernel.step()
+    assert kernel.step() == [checkpoint(1)]
+    assert kernel.auditor.due == kernel.clock + 60
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("what", ["NetnsFound", "compare", "add", "bound", "Checkpoint"])
+def test_healing_that_is_interrupted_tells_each_thing_once(
+    monkeypatch: pytest.MonkeyPatch, what: str, after: bool
+) -> None:
+    kernel = Kernel(monkeypatch, A)
+    kernel.untracked = [B, C]
+    assert kernel.ask() == []
+    once(monkeypatch, {"add": kernel.auditor._tracked, "bound": kernel.told}.get(what, auditor), what, after=after)
+    events: list[Event] = []
+    kernel.clock += auditor.PAUSE
+    with pytest.raises(Interrupted):
+        kernel.auditor.step(events)
+    while not any(isinstance(event, Checkpoint) for event in events):
+        events += kernel.step()
+    assert sorted(event.netns.cookie for event in events if isinstance(event, NetnsFound)) == [2, 3]
+    assert events[-1] == checkpoint(3, healed=2)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("what", ["NetnsDestroy", "remove", "gone"])
+def test_an_end_whose_telling_is_interrupted_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, what: str, after: bool
+) -> None:
+    kernel = Kernel(monkeypatch, A, B)
+    kernel.tracked[A] = GONE
+    kernel.namespaces.name({A.cookie: ["/run/netns/a"]})
+    assert kernel.ask() == []
+    once(
+        monkeypatch,
+        {"remove": kernel.auditor._tracked, "gone": kernel.namespaces}.get(what, auditor),
+        what,
+        after=after,
+    )
+    events: list[Event] = []
+    kernel.clock += auditor.PAUSE
+    with pytest.raises(Interrupted):
+        kernel.auditor.step(events)
+    while not any(isinstance(event, Checkpoint) for event in events):
+        events += kernel.step()
+    destroyed = NetnsDestroy("now", A, userns=USERNS, name="/run/netns/a", healed=True)
+    assert events == [destroyed, checkpoint(1, healed=1)]
+
+
+def test_what_is_missed_between_the_looks_is_healed_before_the_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch, A)
+    kernel.untracked = [B]
+    assert kernel.ask() == []
+    kernel.untracked = [C]
+    kernel.tracked[A] = GONE
+    assert kernel.step() == []
+    assert kernel.auditor.due == kernel.clock + auditor.PAUSE
+    found = NetnsFound("now", C, userns=USERNS, members=0, healed=True)
+    assert kernel.step() == [found, NetnsDestroy("now", A, userns=USERNS, healed=True), checkpoint(1, healed=2)]
+
+
+def test_beside_steady_unseen_births_there_is_no_checkpoint_that_is_not_true(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch, every=1)
+    for cookie in range(10, 30):
+        kernel.untracked = [Netns(cookie, cookie)]
+        assert kernel.step() == []
+    found, healed = kernel.step()
+    assert isinstance(found, NetnsFound)
+    assert healed == checkpoint(1, healed=1)
+
+
+def test_what_is_told_while_the_audit_looks_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside births and ends that programs see, one look is enough."""
+    kernel = Kernel(monkeypatch, A, B)
+    kernel.produced = kernel.consumed = 100
+
+    def tasks() -> bytes:
+        kernel.produced = 200
+        return b""
+
+    monkeypatch.setattr(kernel, "_tasks", tasks)
+    assert kernel.ask() == []
+    kernel.told.gone(A)
+    kernel.told.alive(C, USERNS)
+    kernel.consumed = 200
+    assert kernel.step() == [checkpoint(2)]
+    assert kernel.told.since is None
+
+
+def test_what_was_in_the_ring_before_the_look_has_not_happened_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A birth that was told of, and an end that was not, both before the look: the end is missing."""
+    kernel = Kernel(monkeypatch, A)
+    kernel.produced = 100
+    assert kernel.ask() == []
+    kernel.told.alive(B, USERNS)
+    kernel.consumed = 100
+    assert kernel.step() == []
+    assert kernel.step() == [NetnsDestroy("now", B, userns=USERNS, healed=True), checkpoint(1, healed=1)]
+
+
+def test_what_cannot_be_healed_ends_the_audit_without_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where `tracked` is full."""
+    kernel = Kernel(monkeypatch, every=60)
+    kernel.untracked = [A]
+    monkeypatch.setattr(kernel.auditor._tracked, "add", lambda *_: False)
+    for _ in range(10):
+        assert kernel.step() == []
+        if kernel.auditor.due == kernel.clock + 60:
+            break
+    else:
+        pytest.fail("it goes on")
+    kernel.untracked = []
+    assert kernel.ask() == [checkpoint(0)]
