@@ -500,3 +500,51 @@ def test_what_cannot_be_healed_ends_the_audit_without_a_checkpoint(monkeypatch: 
         pytest.fail("it goes on")
     kernel.untracked = []
     assert kernel.ask() == [checkpoint(0)]
+
+
+def test_who_asks_after_the_last_look_gets_an_audit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    kernel.produced = 100
+    assert kernel.ask() == []  # looks, and waits for what is in the ring
+    kernel.tracked[A] = ALIVE
+    kernel.auditor.ask()
+    kernel.consumed = 100
+    assert kernel.step() == [checkpoint(0)]
+    assert kernel.auditor.due == kernel.clock
+    assert kernel.step() == []
+    assert [type(event) for event in kernel.step()] == [NetnsFound, Checkpoint]
+
+
+def test_of_more_than_can_be_noted_the_rest_is_healed_by_the_next_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    unseen = [Netns(cookie, cookie) for cookie in range(5, 12)]
+    kernel.untracked = list(unseen)
+    noted = kernel._noted
+    monkeypatch.setattr(kernel.auditor._loaded, "_noted", lambda *sizes: noted(*sizes)[:3])
+    events = kernel.ask()
+    for _ in range(8):
+        if not any(isinstance(event, Checkpoint) for event in events):
+            events += kernel.step()
+    assert [event.netns for event in events[:-1] if isinstance(event, NetnsFound)] == unseen
+    assert events[-1] == checkpoint(7, healed=7)
+
+
+def test_of_too_many_there_is_no_checkpoint_until_all_that_exist_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_BOUND", 2)
+    kernel = Kernel(monkeypatch, A, B, C, every=60)  # A is forgotten
+    assert kernel.step() == []
+    assert kernel.auditor.due == kernel.clock + 60
+    del kernel.tracked[A]
+    kernel.told.gone(A)
+    assert kernel.step() == [checkpoint(2)]
+    kernel.tracked[A] = ALIVE
+    assert kernel.step() == []  # and from now on births are healed, too
+    assert any(isinstance(event, NetnsFound) for event in kernel.step())
+
+
+def test_of_too_many_ends_are_healed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_BOUND", 2)
+    kernel = Kernel(monkeypatch, A, B, C)
+    del kernel.tracked[B]
+    assert kernel.ask() == []
+    assert kernel.step() == [NetnsDestroy("now", B, userns=USERNS, healed=True)]

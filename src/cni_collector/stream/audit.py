@@ -58,6 +58,13 @@ class Told(dict[int, Subject]):
             if self.since:
                 self.since.discard(cookie)
 
+    def is_exact(self, look: Look) -> bool:
+        """Whether it is as the stream says: also after an overflow, once all that exist are here."""
+        if self.overflowed and look.complete:
+            unknown = (look.tracked.keys() | look.untracked.keys()) - self.keys() - (self.since or set())
+            self.overflowed = bool(unknown)
+        return not self.overflowed
+
 
 class Look(NamedTuple):
     """What the kernel says at one moment, by cookie, without the host's namespace.

@@ -158,7 +158,7 @@ class Auditor:
             pause = PAUSE if any(untold) else 0  # what had no room in `untracked` has some now
             self._look, self._suspects, self._vain, self.due = None, untold, vain, now + pause
             return
-        whole = look.complete and not any(untold)
+        whole = look.complete and not any(untold) and self._told.is_exact(look)
         again = bool(look.dying or self._healed)
         closing: list[Event] = []
         following = self._next
