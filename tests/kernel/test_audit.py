@@ -211,7 +211,7 @@ def test_a_look_follows_the_last_event(monkeypatch: pytest.MonkeyPatch) -> None:
         next(batches)
         monkeypatch.setattr(collector._session, "_next_look", time.monotonic() + 0.5)
         monkeypatch.setattr(collector._session, "_unlooked", True)
-        collector._session._set_timer()
+        collector._session._set_timer(collector._session._next_look, unlooked=True)
         monkeypatch.setattr(collector._session._hooks, "skipped", lambda: 7)
         assert isinstance(next(batches)[0], Lost)
 

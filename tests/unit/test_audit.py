@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import sys
 from types import SimpleNamespace
@@ -92,7 +93,7 @@ class Kernel:
         self.members: list[Netns] = []
         self.clock = 100.0
         self.produced = self.consumed = 0
-        self.refuses = False
+        self.refuses = 0  # with this error
         self.waits = 0
         self.told = told(*stream)
         self.namespaces = Namespaces()
@@ -116,7 +117,7 @@ class Kernel:
 
     def _tasks(self) -> bytes:
         if self.refuses:
-            raise AttachError("no", "cni_inside", "iter/task", 1)
+            raise AttachError("no", "cni_inside", "iter/task", self.refuses)
         return struct.pack(f"={len(self.members)}Q", *(netns.cookie for netns in self.members))
 
     def _states(self, over: object) -> bytes:
@@ -216,8 +217,11 @@ def test_a_program_sees_the_birth_at_the_last_moment(monkeypatch: pytest.MonkeyP
     kernel.produced = 100
     assert kernel.step() == []
     kernel.tracked[A] = ALIVE
+    kernel.untracked = []
     kernel.consumed = 100
-    assert kernel.step() == [checkpoint(0)]
+    assert kernel.step() == []  # not yet true
+    kernel.told.alive(A, USERNS)  # its record
+    assert kernel.step() == [checkpoint(1)]
 
 
 def test_a_birth_whose_record_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +239,7 @@ def test_it_ends_at_the_last_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernel.step() == []
     del kernel.tracked[A]
     kernel.consumed = 100
+    assert kernel.step() == []
     assert kernel.step() == [checkpoint(0)]
 
 
@@ -257,7 +262,9 @@ def test_a_program_sees_the_end_at_the_last_moment(monkeypatch: pytest.MonkeyPat
     assert kernel.step() == []
     kernel.tracked.clear()
     kernel.consumed = 100
-    assert kernel.step() == [checkpoint(1)]  # it is told by the record that comes next
+    assert kernel.step() == []
+    kernel.told.gone(A)  # by the record that comes next
+    assert kernel.step() == [checkpoint(0)]
 
 
 def test_an_end_whose_record_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +336,215 @@ def test_without_the_capabilities_that_an_old_kernel_wants_there_is_no_checkpoin
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kernel = Kernel(monkeypatch, A)
-    kernel.refuses = True
+    kernel.refuses = errno.EPERM
     assert kernel.ask() == []
-    kernel.refuses = False
+    assert kernel.auditor.due is None
+    kernel.refuses = 0
     assert kernel.ask() == [checkpoint(1)]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN])
+def test_a_look_that_fails_for_now_is_tried_again(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    kernel = Kernel(monkeypatch, A, every=60)
+    kernel.refuses = number
+    for _ in range(2):
+        assert kernel.step() == []
+        assert kernel.auditor.due == kernel.clock + auditor.PAUSE
+    kernel.refuses = 0
+    assert kernel.step() == [checkpoint(1)]
+    assert kernel.auditor.due == kernel.clock + 60
+
+
+def test_a_second_look_that_fails_for_now_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    kernel.tracked[A] = ALIVE
+    assert kernel.ask() == []
+    kernel.refuses = errno.EMFILE
+    assert kernel.step() == []
+    kernel.refuses = 0
+    assert [type(event) for event in kernel.step()] == [NetnsFound, Checkpoint]
+
+
+class Interrupted(Exception):
+    """What a signal handler raises."""
+
+
+def once(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, *, after: bool = False) -> None:
+    """A signal comes when this is called first: before it does its work, or after."""
+    original = getattr(where, name)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(where, name, original)
+        if after:
+            original(*arguments, **named)
+        raise Interrupted
+
+    monkeypatch.setattr(where, name, call)
+
+
+@pytest.mark.parametrize("what", ["compare", "Checkpoint"])
+def test_an_audit_that_is_interrupted_when_it_ends_goes_on(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    kernel = Kernel(monkeypatch, A, every=60)
+    once(monkeypatch, auditor, what)
+    with pytest.raises(Interrupted):
+        kernel.step()
+    assert kernel.step() == [checkpoint(1)]
+    assert kernel.auditor.due == kernel.clock + 60
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("what", ["NetnsFound", "compare", "add", "bound", "Checkpoint"])
+def test_healing_that_is_interrupted_tells_each_thing_once(
+    monkeypatch: pytest.MonkeyPatch, what: str, after: bool
+) -> None:
+    kernel = Kernel(monkeypatch, A)
+    kernel.untracked = [B, C]
+    assert kernel.ask() == []
+    once(monkeypatch, {"add": kernel.auditor._tracked, "bound": kernel.told}.get(what, auditor), what, after=after)
+    events: list[Event] = []
+    kernel.clock += auditor.PAUSE
+    with pytest.raises(Interrupted):
+        kernel.auditor.step(events)
+    while not any(isinstance(event, Checkpoint) for event in events):
+        events += kernel.step()
+    assert sorted(event.netns.cookie for event in events if isinstance(event, NetnsFound)) == [2, 3]
+    assert events[-1] == checkpoint(3, healed=2)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("what", ["NetnsDestroy", "remove", "gone"])
+def test_an_end_whose_telling_is_interrupted_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, what: str, after: bool
+) -> None:
+    kernel = Kernel(monkeypatch, A, B)
+    kernel.tracked[A] = GONE
+    kernel.namespaces.name({A.cookie: ["/run/netns/a"]})
+    assert kernel.ask() == []
+    once(
+        monkeypatch,
+        {"remove": kernel.auditor._tracked, "gone": kernel.namespaces}.get(what, auditor),
+        what,
+        after=after,
+    )
+    events: list[Event] = []
+    kernel.clock += auditor.PAUSE
+    with pytest.raises(Interrupted):
+        kernel.auditor.step(events)
+    while not any(isinstance(event, Checkpoint) for event in events):
+        events += kernel.step()
+    destroyed = NetnsDestroy("now", A, userns=USERNS, name="/run/netns/a", healed=True)
+    assert events == [destroyed, checkpoint(1, healed=1)]
+
+
+def test_what_is_missed_between_the_looks_is_healed_before_the_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch, A)
+    kernel.untracked = [B]
+    assert kernel.ask() == []
+    kernel.untracked = [C]
+    kernel.tracked[A] = GONE
+    assert kernel.step() == []
+    assert kernel.auditor.due == kernel.clock + auditor.PAUSE
+    found = NetnsFound("now", C, userns=USERNS, members=0, healed=True)
+    assert kernel.step() == [found, NetnsDestroy("now", A, userns=USERNS, healed=True), checkpoint(1, healed=2)]
+
+
+def test_beside_steady_unseen_births_there_is_no_checkpoint_that_is_not_true(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch, every=1)
+    for cookie in range(10, 30):
+        kernel.untracked = [Netns(cookie, cookie)]
+        assert kernel.step() == []
+    found, healed = kernel.step()
+    assert isinstance(found, NetnsFound)
+    assert healed == checkpoint(1, healed=1)
+
+
+def test_what_is_told_while_the_audit_looks_is_not_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside births and ends that programs see, one look is enough."""
+    kernel = Kernel(monkeypatch, A, B)
+    kernel.produced = kernel.consumed = 100
+
+    def tasks() -> bytes:
+        kernel.produced = 200
+        return b""
+
+    monkeypatch.setattr(kernel, "_tasks", tasks)
+    assert kernel.ask() == []
+    kernel.told.gone(A)
+    kernel.told.alive(C, USERNS)
+    kernel.consumed = 200
+    assert kernel.step() == [checkpoint(2)]
+    assert kernel.told.since is None
+
+
+def test_what_was_in_the_ring_before_the_look_has_not_happened_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A birth that was told of, and an end that was not, both before the look: the end is missing."""
+    kernel = Kernel(monkeypatch, A)
+    kernel.produced = 100
+    assert kernel.ask() == []
+    kernel.told.alive(B, USERNS)
+    kernel.consumed = 100
+    assert kernel.step() == []
+    assert kernel.step() == [NetnsDestroy("now", B, userns=USERNS, healed=True), checkpoint(1, healed=1)]
+
+
+def test_what_cannot_be_healed_ends_the_audit_without_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where `tracked` is full."""
+    kernel = Kernel(monkeypatch, every=60)
+    kernel.untracked = [A]
+    monkeypatch.setattr(kernel.auditor._tracked, "add", lambda *_: False)
+    for _ in range(10):
+        assert kernel.step() == []
+        if kernel.auditor.due == kernel.clock + 60:
+            break
+    else:
+        pytest.fail("it goes on")
+    kernel.untracked = []
+    assert kernel.ask() == [checkpoint(0)]
+
+
+def test_who_asks_after_the_last_look_gets_an_audit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    kernel.produced = 100
+    assert kernel.ask() == []  # looks, and waits for what is in the ring
+    kernel.tracked[A] = ALIVE
+    kernel.auditor.ask()
+    kernel.consumed = 100
+    assert kernel.step() == [checkpoint(0)]
+    assert kernel.auditor.due == kernel.clock
+    assert kernel.step() == []
+    assert [type(event) for event in kernel.step()] == [NetnsFound, Checkpoint]
+
+
+def test_of_more_than_can_be_noted_the_rest_is_healed_by_the_next_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    unseen = [Netns(cookie, cookie) for cookie in range(5, 12)]
+    kernel.untracked = list(unseen)
+    noted = kernel._noted
+    monkeypatch.setattr(kernel.auditor._loaded, "_noted", lambda *sizes: noted(*sizes)[:3])
+    events = kernel.ask()
+    for _ in range(8):
+        if not any(isinstance(event, Checkpoint) for event in events):
+            events += kernel.step()
+    assert [event.netns for event in events[:-1] if isinstance(event, NetnsFound)] == unseen
+    assert events[-1] == checkpoint(7, healed=7)
+
+
+def test_of_too_many_there_is_no_checkpoint_until_all_that_exist_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_BOUND", 2)
+    kernel = Kernel(monkeypatch, A, B, C, every=60)  # A is forgotten
+    assert kernel.step() == []
+    assert kernel.auditor.due == kernel.clock + 60
+    del kernel.tracked[A]
+    kernel.told.gone(A)
+    assert kernel.step() == [checkpoint(2)]
+    kernel.tracked[A] = ALIVE
+    assert kernel.step() == []  # and from now on births are healed, too
+    assert any(isinstance(event, NetnsFound) for event in kernel.step())
+
+
+def test_of_too_many_ends_are_healed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "_BOUND", 2)
+    kernel = Kernel(monkeypatch, A, B, C)
+    del kernel.tracked[B]
+    assert kernel.ask() == []
+    assert kernel.step() == [NetnsDestroy("now", B, userns=USERNS, healed=True)]

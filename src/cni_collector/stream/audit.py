@@ -27,23 +27,43 @@ class Told(dict[int, Subject]):
     """The namespaces that the stream has told of as born or found, and not as destroyed, by cookie.
 
     Attributes:
-        overflowed: there were too many to remember: since then, one that is not here may have been told of.
+        overflowed: there were too many to remember: one that is not here may have been told of.
+        since: of which it has told since a look began, by records that were written later; None while nobody looks.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.overflowed = False
+        self.since: set[int] | None = None
 
     def alive(self, netns: Netns, userns: int) -> None:
         """The stream tells that it exists."""
         self[netns.cookie] = Subject(netns, userns)
-        if len(self) > _BOUND:
-            self.overflowed = True
-            del self[next(iter(self))]
+        if self.since is not None:
+            self.since.add(netns.cookie)
+        self.bound()
 
     def gone(self, netns: Netns) -> None:
         """The stream tells that it is destroyed."""
         self.pop(netns.cookie, None)
+        if self.since is not None:
+            self.since.add(netns.cookie)
+
+    def bound(self) -> None:
+        """Forgets the oldest, if there are too many."""
+        if len(self) > _BOUND:
+            self.overflowed = True
+            cookie = next(iter(self))
+            del self[cookie]
+            if self.since:
+                self.since.discard(cookie)
+
+    def is_exact(self, look: Look) -> bool:
+        """Whether it is as the stream says: also after an overflow, once all that exist are here."""
+        if self.overflowed and look.complete:
+            unknown = (look.tracked.keys() | look.untracked.keys()) - self.keys() - (self.since or set())
+            self.overflowed = bool(unknown)
+        return not self.overflowed
 
 
 class Look(NamedTuple):
@@ -83,8 +103,9 @@ class Untold(NamedTuple):
 
 
 def compare(told: Told, look: Look) -> Untold:
-    """The differences between what was told and what the kernel says."""
+    """The differences between what was told and what the kernel says, but for what has happened since it was asked."""
     existing = look.tracked.keys() | look.untracked.keys()
-    births = frozenset() if told.overflowed else frozenset(existing - told.keys())
+    since = told.since or set()
+    births = frozenset() if told.overflowed else frozenset(existing - told.keys() - since)
     ends = told.keys() - existing if look.complete else set()
-    return Untold(births, frozenset(ends | look.gone.keys()))
+    return Untold(births, frozenset((ends | look.gone.keys()) - since))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import errno
 import sys
 import time
 from collections.abc import Callable
@@ -18,14 +19,19 @@ from .audit import Look, Subject, Told, Untold, compare
 from .snapshot import sees_all_tasks
 
 PAUSE: Final = 1.0
-"""Seconds between the two looks of an audit that misses something, and between audits while a namespace dies."""
+"""Seconds between the looks of an audit that misses something, and between audits while a namespace dies."""
+_REFUSED: Final = (errno.EPERM, errno.EACCES)
+"""Why no look will ever succeed. After any other error it is tried again."""
+_IN_VAIN: Final = 5
+"""Looks in a row that find the same things untold and cannot heal them: then there is no checkpoint."""
 
 
 class Auditor:
-    """Looks twice where something is missing: what a program is about to report is not healed.
+    """Looks again where something is missing: what a program is about to report is not healed.
 
     One look, once all that was in the ring by then is read, says what the stream has not told. What it still has not
-    told at a second look, and after all programs that ran then have ended, was missed. That nothing is told twice hangs
+    told at the next look, and after all programs that ran then have ended, was missed. It looks until nothing is
+    missing, so that the checkpoint is true. That nothing is told twice hangs
     on the map of tracked namespaces alone: who adds an entry tells the birth, who removes it tells the end.
 
     Args:
@@ -59,40 +65,56 @@ class Auditor:
         self._look: Look | None = None  # one that was not compared yet
         self._target = 0  # up to where the ring is to be read before it is
         self._untracked: dict[int, bytes] = {}  # what it noted of these: what `tracked` is to have
-        self._suspects: Untold | None = None  # between the two looks
+        self._start = 0  # where the ring's records were when it began
+        self._suspects: Untold | None = None  # what the look before has not found told; None: there was none
+        self._healed = 0  # events so far
+        self._vain = 0  # looks in a row that have changed nothing
+        self._asked = False  # since the last look began
         self._silent = False  # nobody asked: it waits for what is dying, and says nothing where nothing has changed
         self._sees_all_tasks = sees_all_tasks()
         self._next = time.monotonic() + every if every else None  # when a checkpoint is to come, whatever dies
         self.due = self._next
 
     def ask(self) -> None:
-        """Has an audit begin soon, if none is under way. Safe in a signal handler."""
-        self._silent = False
-        if not self._suspects and not self._look:  # otherwise one is under way
+        """Has an audit begin soon. One that is under way answers, if it looks once more; otherwise another follows."""
+        self._asked = True
+        if not self._look and not self._suspects:
             self.due = time.monotonic()
 
     def step(self, events: list[Event]) -> None:
         """Goes on with an audit, where it is time. To be called when events were read, and when it is due.
+
+        What interrupts it, as an exception of a signal handler, loses nothing: the next step begins where it ended.
 
         Args:
             events: where what it tells goes.
         """
         now = time.monotonic()
         if self.due is not None and now >= self.due:
-            if self._next is not None and now >= self._next:
+            if self._asked or (self._next is not None and now >= self._next):
                 self._silent = False
+            self._asked = False
+            look: Look | None
             try:
-                self._look = self._take()
-            except AttachError:
+                look = self._take()
+            except AttachError as error:
+                if error.errno not in _REFUSED:  # no descriptor or no memory is left, for now: the audit goes on
+                    self.due = now + PAUSE
+                    return
                 # Before 5.19 the kernel wants capabilities for it, which may have been given up: no checkpoint.
-                self._suspects = None
-            self.due = None  # last: what interrupts a look is followed by another
-        if self._look and self._ring.consumed >= self._target:
-            look, self._look = self._look, None
-            self._conclude(look, events)
+                look = self._suspects = self._told.since = None
+            self._look, self.due = look, None  # last: what interrupts a look is followed by another
+        if not self._look:
+            return
+        if self._ring.consumed >= self._target:
+            self._conclude(self._look, events)
+        elif self._told.since is None and self._ring.consumed >= self._start:
+            self._told.since = set()
 
     def _take(self) -> Look:
         """Looks; at a second look, also waits until all is in the ring that was under way."""
+        self._start = self._ring.produced
+        self._told.since = set() if self._ring.consumed >= self._start else None
         members = self._loaded.program("cni_inside").iterate()
         noted = self._loaded.map("untracked")
         self._untracked = {_cookie(key): value for key, value in list(noted.items(8, TRACKED.size))}
@@ -122,25 +144,41 @@ class Auditor:
         )
 
     def _conclude(self, look: Look, events: list[Event]) -> None:
-        """What follows from a look, once all that was in the ring by then has been read."""
-        untold, before = compare(self._told, look), self._suspects
-        self._suspects = None
-        if before is None and any(untold):
-            self._suspects = untold
-            self.due = time.monotonic() + PAUSE
-            return
-        healed = self._heal(before.still(untold), look, events) if before else 0
-        if healed or not look.dying or not self._silent:
-            members = None if look.members is None else sum(look.members.values())
-            events.append(Checkpoint(self._now(), namespaces=len(self._told), members=members, healed=healed))
-            self._next = time.monotonic() + self._every if self._every else None
-        self._silent = bool(look.dying or healed)
-        again = time.monotonic() + PAUSE if self._silent else None
-        self.due = min((moment for moment in (again, self._next) if moment is not None), default=None)
+        """What follows from a look, once all that was in the ring by then has been read.
 
-    def _heal(self, missed: Untold, look: Look, events: list[Event]) -> int:
-        """Tells what was missed: how many events that took."""
-        before = len(events)
+        There is a checkpoint only where nothing is untold any more: what this look alone misses, another is to meet.
+        """
+        before = self._suspects
+        if before:
+            self._heal(before.still(compare(self._told, look)), look, events)
+        untold = compare(self._told, look)
+        now = time.monotonic()
+        vain = self._vain + 1 if untold == before else 0
+        if (any(untold) or not look.complete) and vain < _IN_VAIN:
+            pause = PAUSE if any(untold) else 0  # what had no room in `untracked` has some now
+            self._look, self._suspects, self._vain, self.due = None, untold, vain, now + pause
+            return
+        whole = look.complete and not any(untold) and self._told.is_exact(look)
+        again = bool(look.dying or self._healed)
+        closing: list[Event] = []
+        following = self._next
+        if not whole or self._healed or not look.dying or not self._silent:
+            following = now + self._every if self._every else None
+            if whole:
+                members = None if look.members is None else sum(look.members.values())
+                closing.append(
+                    Checkpoint(self._now(), namespaces=len(self._told), members=members, healed=self._healed)
+                )
+        soon = now if self._asked else now + PAUSE if again else None
+        due = min((moment for moment in (soon, following) if moment is not None), default=None)
+        # Without a call in between: what interrupts this does all of it, or nothing.
+        events += closing
+        self._look = self._suspects = self._told.since = None
+        self._silent, self._healed, self._vain = again, 0, 0
+        self._next, self.due = following, due
+
+    def _heal(self, missed: Untold, look: Look, events: list[Event]) -> None:
+        """Tells what was missed."""
         for cookie in sorted(missed.births):
             # A program that saw the birth after all has added it; of one that was tracked the record was lost.
             value = self._untracked.get(cookie)
@@ -151,21 +189,34 @@ class Auditor:
                 self._tell_end(self._told[cookie], events)
             elif self._tracked.remove(_key(cookie)):
                 self._tell_end(look.gone[cookie], events)
-        return len(events) - before
 
     def _tell_birth(self, subject: Subject, look: Look, events: list[Event]) -> None:
         netns, userns = subject
-        self._told.alive(netns, userns)
         _, name, pod = self._namespaces.get(netns.cookie) or self._namespaces.remember(*_numbers(netns))
         members = None if look.members is None else look.members.get(netns.cookie, 0)
-        events.append(NetnsFound(self._now(), netns, userns=userns, name=name, pod=pod, members=members, healed=True))
+        found = NetnsFound(self._now(), netns, userns=userns, name=name, pod=pod, members=members, healed=True)
+        cookie, since = netns.cookie, self._told.since
+        # Without a call in between: what interrupts this has told it, and knows so, or has not.
+        events += [found]
+        self._told[cookie] = subject
+        self._healed += 1
+        if since is not None:
+            since |= {cookie}
+        self._told.bound()
 
     def _tell_end(self, subject: Subject, events: list[Event]) -> None:
         netns, userns = subject
         _, name, pod = self._namespaces.get(netns.cookie) or self._namespaces.remember(*_numbers(netns))
-        events.append(NetnsDestroy(self._now(), netns, userns=userns, name=name, pod=pod, healed=True))
+        end = NetnsDestroy(self._now(), netns, userns=userns, name=name, pod=pod, healed=True)
+        cookie, since = netns.cookie, self._told.since
+        # As above.
+        events += [end]
+        if cookie in self._told:
+            del self._told[cookie]
+        self._healed += 1
+        if since is not None:
+            since |= {cookie}
         self._namespaces.gone(netns)
-        self._told.gone(netns)
 
     def _is_tracked(self, cookie: int) -> bool:
         return self._tracked.has(_key(cookie), TRACKED.size)

@@ -11,7 +11,7 @@ import select
 import threading
 import time
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -131,7 +131,7 @@ class Session:
             lost = loaded.map("lost")
             self._lost_map = opened.enter_context(mmap.mmap(lost.fd, LOST.size * lost.max_entries, prot=mmap.PROT_READ))
             self._lost_raw = self._lost_map[:]
-            self._lost_by_type = self._sum_lost()
+            self._lost_by_type = self._sum_lost(self._lost_raw)
             self._skipped = 0
             self._unreadable = 0
             self._next_look = 0.0
@@ -159,7 +159,7 @@ class Session:
             self._mounts = opened.enter_context(contextlib.closing(MountList(loaded)))
             self._mounts_changed = False
             self.opening = self._open()
-            self._set_timer()
+            self._set_timer(self._next_look, unlooked=self._unlooked)
             self._opened = opened.pop_all()
         give_back()
 
@@ -193,7 +193,7 @@ class Session:
                 self._namespaces.find_pod(one.netns, one.pod)
         self._namespaces.name({one.netns.cookie: one.names for one in found if one.names})
         events: list[Event] = [one.event(now) for one in found if NetnsFound in self._wanted]
-        self._count(events)
+        self._received = self._counted(events)
         return [start, *events]
 
     def closing(self) -> CollectorStop:
@@ -244,16 +244,23 @@ class Session:
                 self._auditor.ask()
             self._auditor.step(self._taken)
             events = self._asked_for(self._taken)
-        self._count(events)
-        look = self.detached or self._lost_raw != self._lost_map[:] or time.monotonic() > self._next_look
-        self._unlooked = self._unlooked or bool(events)
-        if look:
-            self._unlooked = self._cleanup_goes_on()
-            if lost := self._newly_lost():
-                events.append(lost)
-                if lost.skipped:
-                    self._auditor.ask()
-        self._set_timer()
+        fresh = None
+        if self.detached or self._lost_raw != self._lost_map[:] or time.monotonic() > self._next_look:
+            unlooked = self._cleanup_goes_on()
+            fresh = self._newly_lost()
+            if fresh.heals:
+                self._auditor.ask()
+        else:
+            unlooked = self._unlooked or bool(events)
+        self._set_timer(fresh.next_look if fresh else self._next_look, unlooked=unlooked)
+        received = self._counted(events)
+        # Without a call in between: what interrupts this counts nothing twice, and loses no `lost`.
+        if fresh:
+            self._lost_raw, self._lost_by_type, self._skipped, self._unreadable, self._next_look, lost, _ = fresh
+            if lost:
+                events += [lost]
+        self._unlooked = unlooked
+        self._received = received
         self._taken = []
         return events
 
@@ -272,9 +279,9 @@ class Session:
             self._auditor.ask()
         return bool(self._cleanup) and fresh
 
-    def _set_timer(self) -> None:
+    def _set_timer(self, next_look: float, *, unlooked: bool) -> None:
         """Wakes who waits when an audit is due, or a look after the last events; never, where neither is to come."""
-        moments = (self._auditor.due, self._next_look if self._unlooked else None)
+        moments = (self._auditor.due, next_look if unlooked else None)
         self._timer.set(min((moment for moment in moments if moment is not None), default=None))
 
     def audit(self) -> None:
@@ -289,32 +296,40 @@ class Session:
             return events
         return [event for event in events if type(event) in self._wanted or isinstance(event, Checkpoint)]
 
-    def _count(self, events: Iterable[Event]) -> None:
-        self._received.update(map(type, events))
-        self._received.pop(Checkpoint, None)  # it is about the stream itself
+    def _counted(self, events: Iterable[Event]) -> collections.Counter[type[Event]]:
+        """What has been received, with these."""
+        received = self._received.copy()
+        received.update(map(type, events))
+        received.pop(Checkpoint, None)  # it is about the stream itself
+        return received
 
-    def _sum_lost(self) -> list[int]:
+    def _sum_lost(self, raw: bytes) -> list[int]:
         """Lost records by type, over all CPUs; of types that nobody asked for, none."""
-        columns = zip(*LOST.iter_unpack(self._lost_raw), strict=True)
         asked_for = self._wanted | {None}
-        return [sum(column) if kind in asked_for else 0 for kind, column in zip(TYPES, columns, strict=True)]
+        return [count if kind in asked_for else 0 for kind, count in zip(TYPES, _lost_of_any_type(raw), strict=True)]
 
-    def _newly_lost(self) -> Lost | None:
-        self._lost_raw = self._lost_map[:]
-        before, self._lost_by_type = self._lost_by_type, self._sum_lost()
-        fresh = [now - then for now, then in zip(self._lost_by_type, before, strict=True)]
-        skipped_before, self._skipped = self._skipped, self._hooks.skipped()
-        unreadable_before, self._unreadable = self._unreadable, self._cni_calls.unreadable
-        self._next_look = time.monotonic() + LOOK
-        skipped, unreadable = self._skipped - skipped_before, self._unreadable - unreadable_before
-        if not (sum(fresh[CGROUP + 1 :]) or skipped or unreadable):
-            return None
-        return Lost(
-            _now(),
-            count=sum(fresh[CGROUP + 1 :]),
-            by_type=_by_name(fresh),
-            skipped=skipped or None,
-            unreadable=unreadable or None,
+    def _newly_lost(self) -> _NewlyLost:
+        raw = self._lost_map[:]
+        by_type, skipped_now, unreadable_now = self._sum_lost(raw), self._hooks.skipped(), self._cni_calls.unreadable
+        fresh = [now - then for now, then in zip(by_type, self._lost_by_type, strict=True)]
+        skipped, unreadable = skipped_now - self._skipped, unreadable_now - self._unreadable
+        lost = None
+        if sum(fresh[CGROUP + 1 :]) or skipped or unreadable:
+            lost = Lost(
+                _now(),
+                count=sum(fresh[CGROUP + 1 :]),
+                by_type=_by_name(fresh),
+                skipped=skipped or None,
+                unreadable=unreadable or None,
+            )
+        # Also where nobody asked for births or ends: an audit compares them all.
+        missing = [
+            now > then
+            for kind, now, then in zip(TYPES, _lost_of_any_type(raw), _lost_of_any_type(self._lost_raw), strict=True)
+            if kind in (NetnsCreate, NetnsDestroy)
+        ]
+        return _NewlyLost(
+            raw, by_type, skipped_now, unreadable_now, time.monotonic() + LOOK, lost, bool(skipped) or any(missing)
         )
 
     def _forget_paths(self) -> None:
@@ -357,6 +372,29 @@ class Session:
         with self._ending:
             self.closed = True
             self._opened.close()
+
+
+class _NewlyLost(NamedTuple):
+    """What a look for what was lost, skipped or not readable has found.
+
+    Attributes:
+        raw, by_type, skipped, unreadable: the counts, from the beginning.
+        next_look: when the next look is due, in seconds of `time.monotonic()`.
+        lost: what is new; None where nothing is.
+        heals: an audit may heal some of it.
+    """
+
+    raw: bytes
+    by_type: list[int]
+    skipped: int
+    unreadable: int
+    next_look: float
+    lost: Lost | None
+    heals: bool
+
+
+def _lost_of_any_type(raw: bytes) -> list[int]:
+    return [sum(column) for column in zip(*LOST.iter_unpack(raw), strict=True)]
 
 
 def _by_name(counts: list[int]) -> dict[str, int]:
