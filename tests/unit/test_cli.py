@@ -308,6 +308,16 @@ def test_a_signal_asks_for_an_audit_and_stops_nothing(run: Run, reported: FakeSe
     assert [event for event in events if event in (BY_10, BY_20)] == [BY_10, BY_20]
 
 
+def test_a_signal_that_comes_while_it_starts_or_ends_does_nothing(run: Run, reported: FakeSession) -> None:
+    reported.attaching = reported.detaching = lambda: signal.raise_signal(signal.SIGUSR1)
+    before = signal.signal(signal.SIGUSR1, lambda *_: pytest.fail("the signal would end it"))
+    try:
+        assert run("watch", "-o", "json").exit_code == 0
+        assert reported.audits == 0
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_a_checkpoint_passes_every_filter(run: Run, reported: FakeSession) -> None:
     checkpoint = made(Checkpoint, TIME, namespaces=3, members=5, healed=0)
     reported.script.insert(1, [checkpoint])
