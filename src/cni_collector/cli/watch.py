@@ -7,12 +7,12 @@ import signal
 
 import click
 
-from ..collector import RING_BYTES, Collector
+from ..collector import RAREST_AUDIT, RING_BYTES, Collector
 from ..exporters.outputs import Outputs
 from ..kernel.hooks import TIERS
 from ..privileges import drop
 from .exporting import Exporting, exporting
-from .options import TYPES, Selection, kubelet_roots, selection
+from .options import TYPES, Seconds, Selection, kubelet_roots, selection
 from .options import output as output_option
 from .printing import lines_for, not_ended_by, say, stopped_by_signals, write
 
@@ -61,7 +61,7 @@ def _moved(_context: click.Context, _option: click.Parameter, value: str | None)
 )
 @click.option(
     "--audit",
-    type=click.FloatRange(min=1),
+    type=Seconds(1, RAREST_AUDIT),
     metavar="SECONDS",
     help="Compare what exists with what was reported at such intervals, and report what was missed. SIGUSR1 does it "
     "once.",
