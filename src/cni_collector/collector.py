@@ -22,6 +22,8 @@ RING_BYTES: Final = 4 << 20
 """Default size of the ring buffer: room for some 37,000 events while the reader is away."""
 COALESCE: Final = 0.005
 """Default pause between the first event's wake-up and the reading, in seconds."""
+RAREST_AUDIT: Final = 86_400
+"""Most seconds from one audit to the next."""
 
 _LARGEST_RING: Final = 1 << 31
 """The largest power of two that fits into `max_entries` of a BPF map, 32 bits."""
@@ -46,7 +48,7 @@ class Collector:
         node: how the machine is called in `collector_start`; by its host name by default.
         kubelet_roots: cgroups below which a kubelet makes those of pods, where it is told to: paths as
             `/system.slice/k3s.service`. The root of all cgroups, and containers that are nodes, need not be named.
-        audit: seconds from one audit to the next; by default there are none at intervals, see `audit`.
+        audit: seconds from one audit to the next, 1 to 86,400; by default there are none at intervals, see `audit`.
 
     Raises:
         ValueError: an argument that makes no sense, of whatever kind.
@@ -77,8 +79,14 @@ class Collector:
             raise ValueError(f"coalesce must be between 0 and 60 seconds, not {coalesce!r}")
         if node is not None and not isinstance(node, str):
             raise ValueError(f"node must be text, or None for the host name, not {node!r}")
-        if audit is not None and (not isinstance(audit, int | float) or not 1 <= audit < float("inf")):
-            raise ValueError(f"audit must be at least 1 second, or None for no audits at intervals, not {audit!r}")
+        if audit is not None and (
+            isinstance(audit, bool) or not isinstance(audit, int | float) or not 1 <= audit <= RAREST_AUDIT
+        ):
+            huge = isinstance(audit, int) and abs(audit) > 1e99  # Python does not write any integer out
+            raise ValueError(
+                f"audit must be between 1 second and {RAREST_AUDIT:,} (a day), or None for no audits at intervals, "
+                f"not {'so many' if huge else repr(audit)}"
+            )
         self.name = name
         self._wanted = ALL if types is None else _chosen(types)
         self._tier = tier
@@ -216,7 +224,10 @@ class Collector:
         return self._session is not None and not self._stopping and self._error is None
 
     def fileno(self) -> int:
-        """A descriptor that polls as readable when there are events to read, for event loops of other kinds.
+        """A descriptor that polls as readable when there may be events to read, for event loops of other kinds.
+
+        It is readable also where no event comes of it: at a look for what was lost, or an audit. Then the next
+        `next(batches())` waits until there is an event. Where nothing may wait, read in a thread, or use `async for`.
 
         Raises:
             ClosedError: the collector is not running.

@@ -153,6 +153,11 @@ def test_version(run: Run) -> None:
         "list --kubelet-root foo.slice",
         "watch --duration 0",
         "watch --coalesce 1001",
+        "watch --audit 0.5",
+        "watch --audit nan",
+        "watch --audit inf",
+        "watch --audit 1e300",
+        "watch --audit 86401",
         "watch --cni --failed",
         "watch --cni --type netns_create",
         "watch --cni --type cni_start --failed",
@@ -306,6 +311,16 @@ def test_a_signal_asks_for_an_audit_and_stops_nothing(run: Run, reported: FakeSe
     events = run("watch", "-o", "json", "--audit", "60").events()
     assert (reported.audits, reported.arguments[5]) == (1, 60)
     assert [event for event in events if event in (BY_10, BY_20)] == [BY_10, BY_20]
+
+
+def test_a_signal_that_comes_while_it_starts_or_ends_does_nothing(run: Run, reported: FakeSession) -> None:
+    reported.attaching = reported.detaching = lambda: signal.raise_signal(signal.SIGUSR1)
+    before = signal.signal(signal.SIGUSR1, lambda *_: pytest.fail("the signal would end it"))
+    try:
+        assert run("watch", "-o", "json").exit_code == 0
+        assert reported.audits == 0
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_checkpoint_passes_every_filter(run: Run, reported: FakeSession) -> None:

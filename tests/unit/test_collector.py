@@ -112,8 +112,8 @@ REFUSED: dict[str, tuple[str, list[Any]]] = {
         [-0.001, 61, float("nan"), float("inf"), "0.1", None, 1j],
     ),
     "audit": (
-        "audit must be at least 1 second, or None for no audits at intervals, not ",
-        [0, 0.9, -1, float("nan"), float("inf"), "60", 1j],
+        r"audit must be between 1 second and 86,400 \(a day\), or None for no audits at intervals, not ",
+        [0, 0.9, -1, 86401, 1e19, 1e300, True, float("nan"), float("inf"), "60", 1j],
     ),
     "tier": (
         "there is no tier .*: choose one of fentry, kprobe, tracepoint, or None for the best here$",
@@ -123,6 +123,11 @@ REFUSED: dict[str, tuple[str, list[Any]]] = {
     "kubelet_roots": ("kubelet_roots must be absolute paths of cgroups, not ", ["/foo.slice", ["foo.slice"], [7]]),
     "name": ("name must be text, not ", [7, None, ["netns_create"]]),
 }
+
+
+def test_an_interval_too_long_to_be_written_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^audit must be between .*, not so many$"):
+        Collector(audit=10**5000)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
@@ -21,6 +22,16 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 TYPES: Final = sorted(map(type_name, ALL))
 _FAILED: Final = frozenset(map(type_name, (NetnsCreateFailed, NetnsEnterFailed)))
 _CNI: Final = frozenset(map(type_name, CNI_EVENTS))
+
+
+class Seconds(click.FloatRange):
+    """A number in a range. `nan` is in none: it compares as false with every bound."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return number
 
 
 def grouped(name: str, kind: type[Any], options: Sequence[Callable[..., Any]]) -> Callable[[Command], Command]:

@@ -43,6 +43,16 @@ def lines_for(output: str | None, *, nodes: bool = False) -> Lines:
 
 
 @contextlib.contextmanager
+def not_ended_by(number: signal.Signals) -> Iterator[None]:
+    """The signal does nothing, unless another handler is set meanwhile; by default it would end the process."""
+    before = signal.signal(number, lambda _signal, _frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+@contextlib.contextmanager
 def stopped_by_signals(
     stream: Stream, duration: float | None, audit: Callable[[], None] | None = None
 ) -> Iterator[None]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 
 import click
 
-from ..collector import RING_BYTES, Collector
+from ..collector import RAREST_AUDIT, RING_BYTES, Collector
 from ..exporters.outputs import Outputs
 from ..kernel.hooks import TIERS
 from ..privileges import drop
 from .exporting import Exporting, exporting
-from .options import TYPES, Selection, kubelet_roots, selection
+from .options import TYPES, Seconds, Selection, kubelet_roots, selection
 from .options import output as output_option
-from .printing import lines_for, say, stopped_by_signals, write
+from .printing import lines_for, not_ended_by, say, stopped_by_signals, write
 
 
 def _moved(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
@@ -60,7 +61,7 @@ def _moved(_context: click.Context, _option: click.Parameter, value: str | None)
 )
 @click.option(
     "--audit",
-    type=click.FloatRange(min=1),
+    type=Seconds(1, RAREST_AUDIT),
     metavar="SECONDS",
     help="Compare what exists with what was reported at such intervals, and report what was missed. SIGUSR1 does it "
     "once.",
@@ -106,7 +107,8 @@ def watch(
     filters = selection.filters(wanted if exporting.metrics else frozenset())
     silent = output == "none" or (output is None and exporting.path)
     lines = None if silent else lines_for(output)
-    with collector, contextlib.ExitStack() as stack:
+    # SIGUSR1 asks for an audit. While it starts and ends there is nothing to audit, but it does not end the process.
+    with not_ended_by(signal.SIGUSR1), collector, contextlib.ExitStack() as stack:
         if user or not exporting.path:
             drop(user)  # first of all: threads and files are to be the user's
         stack.enter_context(

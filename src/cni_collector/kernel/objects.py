@@ -221,7 +221,7 @@ class Program:
             over: the map whose entries a program `iter/bpf_map_elem` looks at.
 
         Raises:
-            AttachError: the kernel has no such iterator, or refuses.
+            AttachError: the kernel has no such iterator, refuses, or fails.
         """
         library = libbpf()
         options = None
@@ -229,15 +229,30 @@ class Program:
             target = ctypes.c_uint32(over.fd)  # `map.map_fd`
             size = ctypes.sizeof(_IterOptions)
             options = ctypes.byref(_IterOptions(size, ctypes.addressof(target), ctypes.sizeof(target)))
-        with Log():  # says in other words what the number says
-            link = library.bpf_program__attach_iter(self._handle, options)
-            fd = library.bpf_iter_create(library.bpf_link__fd(link)) if link else -ctypes.get_errno()
-        if link:
-            library.bpf_link__destroy(link)
-        if fd < 0:
-            raise AttachError(f"cannot iterate with {self.name}: {strerror(-fd)}", self.name, self.target, -fd)
-        with os.fdopen(fd, "rb", buffering=0) as stream:
-            return b"".join(iter(lambda: stream.read(1 << 18), b""))
+        links: list[int | None] = []
+        fds: list[int] = []
+        # Owned as soon as they are there: `list += map` keeps what a function returns before a signal handler can run.
+        try:
+            with Log():  # says in other words what the number says
+                links += map(library.bpf_program__attach_iter, (self._handle,), (options,))
+                if not links[0]:
+                    raise self._no_iterator(ctypes.get_errno())
+                fds += map(library.bpf_iter_create, (library.bpf_link__fd(links[0]),))
+            if fds[0] < 0:
+                raise self._no_iterator(-fds[0])
+            return b"".join(iter(lambda: os.read(fds[0], 1 << 18), b""))
+        except OSError as error:
+            raise self._no_iterator(error.errno or errno.EIO) from error
+        finally:
+            try:
+                if fds and fds[0] >= 0:
+                    os.close(fds[0])
+            finally:
+                if links and links[0]:
+                    library.bpf_link__destroy(links[0])
+
+    def _no_iterator(self, number: int) -> AttachError:
+        return AttachError(f"cannot iterate with {self.name}: {strerror(number)}", self.name, self.target, number)
 
 
 class Map:
