@@ -1,6 +1,7 @@
 """Audits: what was missed is told once it is looked for, and after a checkpoint the stream is exact about what exists.
 
-A program that the kernel skips does nothing, as one that is not attached: so what is skipped here is detached.
+A program that the kernel skips does nothing, as one that is not attached: so what is skipped here is detached. To such a
+collector the whole machine is missing something, again and again, while others make namespaces: these tests run alone.
 """
 
 from __future__ import annotations
@@ -110,6 +111,7 @@ def _collecting(skipped: Callable[[str], bool]) -> Iterator[Callable[[], list[Ev
         child.end()
 
 
+@pytest.mark.alone
 def test_an_end_that_was_skipped(watch: Watch) -> None:
     with _collecting(lambda program: "cleanup" in program) as audit:
         cookie = a_life()
@@ -122,6 +124,7 @@ def test_an_end_that_was_skipped(watch: Watch) -> None:
         assert _check(events).healed == sum(isinstance(event, NetnsDestroy) for event in events)
 
 
+@pytest.mark.alone
 def test_a_birth_that_was_skipped(watch: Watch) -> None:
     """Its end is told as that of any other, as it is known from then on."""
     with _collecting(lambda program: "cleanup" not in program) as audit:
@@ -137,6 +140,7 @@ def test_a_birth_that_was_skipped(watch: Watch) -> None:
         _check(events)
 
 
+@pytest.mark.alone
 def test_a_skipped_end_is_noticed_by_itself(watch: Watch) -> None:
     """The run of the clean-up that began does not end: an audit comes without being asked for."""
     with Collector(tier=TIER, ring_bytes=RING) as collector:
@@ -149,6 +153,7 @@ def test_a_skipped_end_is_noticed_by_itself(watch: Watch) -> None:
                 break
 
 
+@pytest.mark.alone
 @pytest.mark.any_tier
 def test_what_was_not_asked_for_is_healed_in_silence() -> None:
     types = ["netns_create", "netns_destroy", "cni_start"]
@@ -165,6 +170,7 @@ def test_what_was_not_asked_for_is_healed_in_silence() -> None:
     assert not any(isinstance(event, NetnsFound) for event in events)
 
 
+@pytest.mark.alone
 def test_a_namespace_that_came_and_went_unseen(watch: Watch) -> None:
     with _collecting(lambda _: True) as audit:
         cookie = a_life()
