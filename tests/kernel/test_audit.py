@@ -1,7 +1,7 @@
 """Audits: what was missed is told once it is looked for, and after a checkpoint the stream is exact about what exists.
 
-A program that the kernel skips does nothing, as one that is not attached: so what is skipped here is detached. To such a
-collector the whole machine is missing something, again and again, while others make namespaces: these tests run alone.
+A program that the kernel skips does nothing, as one that is not attached: so what is skipped here is detached. Such a
+collector misses something again and again while others make namespaces, so these tests run alone.
 """
 
 from __future__ import annotations
