@@ -139,7 +139,6 @@ def tasks(written: bytes) -> None:
 def _decoder() -> Decoder:
     """A decoder whose clock stands where it always does here, and that knows a namespace by its name."""
     namespaces = Namespaces()
-    namespaces.host_inum = seeds.HOST[1]
     namespaces.name({seeds.BLUE[0]: [seeds.BLUE_PATH]})
     decoder = Decoder(namespaces, cni.CniCalls(namespaces))
     decoder._offset = BOOT

@@ -52,12 +52,10 @@ def text(path: str, *variables: str) -> bytes:
     return b"".join(part.encode() + b"\0" for part in (path, *variables))
 
 
-def executed(
-    task: Task, own: Netns | None, when: int, started: int, raw: bytes, cut: bool = False, **more: Any
-) -> Executed:
-    """A program with these variables is executed at noon, at `when` by the records' clock; its path led to `BLUE`."""
+def executed(task: Task, own: Netns | None, started: int, raw: bytes, cut: bool = False, **more: Any) -> Executed:
+    """A program with these variables is executed at noon; its path led to `BLUE`."""
     return Executed(
-        "12:00", when, task, started, raw, cut, own=own, **({"led": BLUE if b"CNI_NETNS=" in raw else None} | more)
+        "12:00", task, started, raw, cut, own=own, **({"led": BLUE if b"CNI_NETNS=" in raw else None} | more)
     )
 
 
@@ -273,7 +271,6 @@ def test_a_zombie_has_no_environment(zombie: int) -> None:
 def namespaces() -> Namespaces:
     """One namespace lives besides the host's, and is known by its name."""
     known = Namespaces()
-    known.host_inum = HOST.inum
     known.name({BLUE.cookie: ["/run/netns/blue"]})
     return known
 
@@ -302,7 +299,7 @@ WHO: dict[str, Any] = {"pid": TASK.pid, "tid": TASK.tid, "uid": 0, "comm": "brid
 
 
 def test_a_call_begins_and_ends(calls: CniCalls) -> None:
-    assert calls.begin(executed(TASK, HOST, 20, STARTED, TEXT, False)) == CniStart("12:00", **TOLD, **WHO, ppid=7)
+    assert calls.begin(executed(TASK, HOST, STARTED, TEXT, False)) == CniStart("12:00", **TOLD, **WHO, ppid=7)
     assert calls.end(ended(LATER, STARTED, 123, 0x0100, False)) == CniEnd(
         "12:01", **TOLD, **WHO, ppid=1, duration_ns=123, exit_code=1
     )
@@ -312,12 +309,12 @@ def test_a_call_begins_and_ends(calls: CniCalls) -> None:
 def test_an_end_whose_beginning_was_lost_tells_what_it_can(calls: CniCalls) -> None:
     only_the_end = CniEnd("12:01", **WHO, ppid=1, duration_ns=123, exit_code=0)
     assert calls.end(ended(LATER, STARTED, 123, 0, False)) == only_the_end
-    calls.begin(executed(TASK, HOST, 20, STARTED, TEXT, False))
+    calls.begin(executed(TASK, HOST, STARTED, TEXT, False))
     assert calls.end(ended(LATER, STARTED + 1, 123, 0, False)) == only_the_end, "another process with the same id"
 
 
 def test_an_end_is_told_once(calls: CniCalls) -> None:
-    calls.begin(executed(TASK, HOST, 20, STARTED, TEXT, False))
+    calls.begin(executed(TASK, HOST, STARTED, TEXT, False))
     assert calls.end(ended(LATER, STARTED, 1, 0, True)) is not None
     assert calls.end(ended(LATER, STARTED, 1, 0, True)) is None
 
@@ -328,8 +325,8 @@ def test_what_may_have_been_no_call_ends_in_silence(calls: CniCalls) -> None:
 
 def test_no_process_begins_two_calls(calls: CniCalls) -> None:
     """Where the kernel could not read its environment, it looks again when the process executes another program."""
-    assert calls.begin(executed(TASK, HOST, 20, STARTED, TEXT, False)) is not None
-    assert calls.begin(executed(TASK, HOST, 21, STARTED, TEXT, False)) is None
+    assert calls.begin(executed(TASK, HOST, STARTED, TEXT, False)) is not None
+    assert calls.begin(executed(TASK, HOST, STARTED, TEXT, False)) is None
     end = calls.end(ended(LATER, STARTED, 123, 0, False))
     assert isinstance(end, CniEnd)
     assert end.plugin == "/opt/cni/bin/bridge"
@@ -337,18 +334,18 @@ def test_no_process_begins_two_calls(calls: CniCalls) -> None:
 
 @pytest.mark.parametrize("variables", [[], ["CNI_ARGS=A=1"], ["CNI_COMMANDS=ADD"]])
 def test_a_process_that_is_asked_for_nothing_is_no_call(calls: CniCalls, variables: list[str]) -> None:
-    assert calls.begin(executed(TASK, HOST, 20, STARTED, text("/bin/sh", *variables), False)) is None
+    assert calls.begin(executed(TASK, HOST, STARTED, text("/bin/sh", *variables), False)) is None
     assert calls.unreadable == 0
 
 
 def test_an_empty_command_makes_a_call_too(calls: CniCalls) -> None:
-    assert calls.begin(executed(TASK, HOST, 20, STARTED, text("/x", "CNI_COMMAND="), False)) == CniStart(
+    assert calls.begin(executed(TASK, HOST, STARTED, text("/x", "CNI_COMMAND="), False)) == CniStart(
         "12:00", **WHO, ppid=7, parent=7, command="", plugin="/x"
     )
 
 
 def test_a_path_that_is_no_text_is_escaped(calls: CniCalls) -> None:
-    call = calls.begin(executed(TASK, HOST, 20, STARTED, b"/opt/\xff\0CNI_COMMAND=\xfe\0", False))
+    call = calls.begin(executed(TASK, HOST, STARTED, b"/opt/\xff\0CNI_COMMAND=\xfe\0", False))
     assert call is not None
     assert (call.plugin, call.command) == ("/opt/\\xff", "\\xfe")
 
@@ -358,7 +355,7 @@ def test_what_is_missing_comes_from_proc_while_the_process_lives(calls: CniCalls
     task = process(pid)
     for raw in (text("/x"), text("/x", "CNI_COMMAND=DEL", "CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=we")):
         fresh = CniCalls(Namespaces())
-        call = fresh.begin(executed(task, HOST, 20, started(pid), raw, True))
+        call = fresh.begin(executed(task, HOST, started(pid), raw, True))
         assert call == CniStart(
             "12:00",
             **msgspec.structs.asdict(task),
@@ -373,14 +370,14 @@ def test_what_is_missing_comes_from_proc_while_the_process_lives(calls: CniCalls
 
 def test_a_process_whose_environment_turns_out_to_have_no_command_is_no_call(calls: CniCalls, spawn: Spawn) -> None:
     pid = spawn(CNI_ARGS=ARGS)
-    assert calls.begin(executed(process(pid), HOST, 20, started(pid), text("/x"), True)) is None
+    assert calls.begin(executed(process(pid), HOST, started(pid), text("/x"), True)) is None
     assert calls.unreadable == 0
     assert calls.end(ended(process(pid), started(pid), 123, 0, True)) is None
 
 
 def test_what_is_missing_stays_missing_where_the_process_has_gone(calls: CniCalls) -> None:
     raw = text("/x", *VARIABLES, "CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=1111")
-    call = calls.begin(executed(TASK, HOST, 20, STARTED, raw, True))
+    call = calls.begin(executed(TASK, HOST, STARTED, raw, True))
     assert call is not None
     assert (call.environment, call.command, call.pod) == ("cut", "ADD", Pod("shop", "web-0"))
     end = calls.end(ended(LATER, STARTED, 123, 0, False))
@@ -390,7 +387,7 @@ def test_what_is_missing_stays_missing_where_the_process_has_gone(calls: CniCall
 
 def test_a_pods_name_that_may_be_cut_is_not_told(calls: CniCalls) -> None:
     raw = text("/x", *VARIABLES, "CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1")  # of web-10, perhaps
-    call = calls.begin(executed(TASK, HOST, 20, STARTED, raw, True))
+    call = calls.begin(executed(TASK, HOST, STARTED, raw, True))
     assert call is not None
     assert call.pod is None
 
@@ -404,7 +401,7 @@ def test_a_pod_is_told_where_only_another_variable_is_cut(calls: CniCalls) -> No
         (3, f"CNI_ARGS={long}{'w' * (4095 - 9 - len(long))}", None),
     ):
         raw = text("/x", *VARIABLES, args, "CNI_JUNK=" + "x" * 4086)
-        call = calls.begin(executed(process(2**22 + number), HOST, 20, STARTED, raw, True))
+        call = calls.begin(executed(process(2**22 + number), HOST, STARTED, raw, True))
         assert call is not None
         assert (call.environment, call.pod) == ("cut", pod)
 
@@ -423,7 +420,7 @@ def test_the_end_of_what_could_not_be_told_is_not_told(
     calls = CniCalls(Namespaces())
     junk = text("/x", *(f"CNI_J{number}={'x' * 4000}" for number in range(4)))
     for pid in range(1, 101):
-        assert calls.begin(executed(process(2**22 + pid), HOST, 20, STARTED, junk, True, trusted=trusted)) is None
+        assert calls.begin(executed(process(2**22 + pid), HOST, STARTED, junk, True, trusted=trusted)) is None
     assert calls.unreadable == 100
     run(calls, 7, "/bin/tee", 2**22 + 100, trusted=trusted)
     helper = over(calls, 7)
@@ -435,25 +432,25 @@ def test_the_end_of_what_could_not_be_told_is_not_told(
 
 def test_a_process_that_is_told_at_last_has_an_end(calls: CniCalls) -> None:
     """As the kernel looks again, when it executes another program."""
-    assert calls.begin(executed(TASK, HOST, 20, STARTED, text("/x"), True)) is None
-    assert calls.begin(executed(TASK, HOST, 20, STARTED, TEXT)) is not None
+    assert calls.begin(executed(TASK, HOST, STARTED, text("/x"), True)) is None
+    assert calls.begin(executed(TASK, HOST, STARTED, TEXT)) is not None
     end = calls.end(ended(LATER, STARTED, 1))
     assert isinstance(end, CniEnd)
     assert end.command == "ADD"
 
 
 def test_what_nobody_can_tell_is_counted(calls: CniCalls) -> None:
-    assert calls.begin(executed(TASK, HOST, 20, STARTED, text("/x"), True)) is None
-    assert calls.begin(executed(TASK, HOST, 20, STARTED, text("/x", "CNI_ARGS=A=1"), True)) is None
+    assert calls.begin(executed(TASK, HOST, STARTED, text("/x"), True)) is None
+    assert calls.begin(executed(TASK, HOST, STARTED, text("/x", "CNI_ARGS=A=1"), True)) is None
     assert calls.unreadable == 2
     assert calls.end(ended(LATER, STARTED, 123, 0, True)) is None
 
 
 def test_a_zombie_is_counted_or_told_from_what_the_kernel_saw(calls: CniCalls, zombie: int) -> None:
     task, when = process(zombie), started(zombie)
-    assert calls.begin(executed(task, HOST, 20, when, text("/x"), True)) is None
+    assert calls.begin(executed(task, HOST, when, text("/x"), True)) is None
     assert calls.unreadable == 1
-    call = calls.begin(executed(task, HOST, 20, when, text("/x", "CNI_COMMAND=ADD"), True))
+    call = calls.begin(executed(task, HOST, when, text("/x", "CNI_COMMAND=ADD"), True))
     assert call is not None
     assert (call.command, call.environment) == ("ADD", "cut")
 
@@ -461,7 +458,7 @@ def test_a_zombie_is_counted_or_told_from_what_the_kernel_saw(calls: CniCalls, z
 def test_a_call_that_executes_something_else_at_once_is_still_a_call(calls: CniCalls, spawn: Spawn) -> None:
     """The kernel saw its command. What /proc has by now is another program's environment."""
     pid = spawn(PATH="/bin")
-    call = calls.begin(executed(process(pid), HOST, 20, started(pid), text("/x", *VARIABLES), True))
+    call = calls.begin(executed(process(pid), HOST, started(pid), text("/x", *VARIABLES), True))
     assert call is not None
     assert (call.command, call.plugin, call.environment) == ("ADD", "/x", "cut")
 
@@ -511,7 +508,7 @@ def test_only_a_trusted_add_says_which_pod_a_namespace_is_for(
     """Whoever it is otherwise, and wherever. One that is not trusted has no pod itself, and its path leads nowhere."""
     task = msgspec.structs.replace(TASK, uid=uid)
     raw = text("/x", f"CNI_COMMAND={command}", "CNI_NETNS=/run/netns/blue", f"CNI_ARGS={ARGS}")
-    call = calls.begin(executed(task, own, 20, STARTED, raw, trusted=trusted))
+    call = calls.begin(executed(task, own, STARTED, raw, trusted=trusted))
     assert call is not None
     assert (call.netns, call.pod, call.trusted) == ((BLUE, WEB, None) if trusted else (None, None, False))
     assert call.args == ARGS
@@ -524,28 +521,28 @@ def test_only_a_trusted_add_says_which_pod_a_namespace_is_for(
 def test_texts_of_one_that_is_not_trusted_have_256_bytes(calls: CniCalls) -> None:
     variables = (f"CNI_IFNAME={'i' * 257}", f"CNI_ARGS={'ä' * 300}", f"CNI_NETNS={'n' * 256}")
     raw = text("/" + "p" * 300, "CNI_COMMAND=" + "A" * 300, *variables)
-    call = calls.begin(executed(TASK, HOST, 20, STARTED, raw, trusted=False))
+    call = calls.begin(executed(TASK, HOST, STARTED, raw, trusted=False))
     assert call is not None
     texts = (call.plugin, call.command, call.ifname, call.args, call.netns_path)
     assert [len(one.encode()) for one in texts if one] == [256] * 5
     assert call.environment == "cut"
-    whole = calls.begin(executed(process(5), HOST, 20, STARTED, raw))
+    whole = calls.begin(executed(process(5), HOST, STARTED, raw))
     assert whole is not None
     assert (whole.args, whole.environment) == ("ä" * 300, None)
 
 
 def test_the_environment_of_one_that_is_not_trusted_is_never_read_from_proc(calls: CniCalls, spawn: Spawn) -> None:
     pid = spawn(CNI_COMMAND="ADD", CNI_ARGS=ARGS)
-    told = executed(process(pid), HOST, 20, started(pid), text("/x", "CNI_COMMAND=ADD"), True, trusted=False)
+    told = executed(process(pid), HOST, started(pid), text("/x", "CNI_COMMAND=ADD"), True, trusted=False)
     call = calls.begin(told)
     assert call is not None
     assert (call.args, call.environment) == (None, "cut")
 
 
 def test_those_that_are_not_trusted_displace_no_other(calls: CniCalls) -> None:
-    calls.begin(executed(TASK, HOST, 20, STARTED, TEXT))
+    calls.begin(executed(TASK, HOST, STARTED, TEXT))
     for pid in range(1, 20_000):
-        calls.begin(executed(process(pid), HOST, 20, STARTED, TEXT, trusted=False))
+        calls.begin(executed(process(pid), HOST, STARTED, TEXT, trusted=False))
     end = calls.end(ended(LATER, STARTED, 1, unreadable=True))
     assert isinstance(end, CniEnd)
     assert (end.command, end.trusted) == ("ADD", None)
@@ -600,7 +597,7 @@ def run(calls: CniCalls, pid: int, path: str, outer: int | None, **more: Any) ->
     """A process executes a program with the variables of a call, out of a process that belongs to one, if any."""
     helper = outer is not None and not path.startswith(("/opt/cni/bin/", "/usr/lib/cni/"))
     told = {"outer": (outer, STARTED) if outer else None, "helper": helper} | more
-    return calls.begin(executed(process(pid), told.pop("own", HOST), 20, STARTED, text(path, *VARIABLES, PATH), **told))
+    return calls.begin(executed(process(pid), told.pop("own", HOST), STARTED, text(path, *VARIABLES, PATH), **told))
 
 
 def over(calls: CniCalls, pid: int, **more: Any) -> CniEnd | CniExec | None:
@@ -636,7 +633,7 @@ def test_a_helper_that_executes_a_plugin_becomes_one(calls: CniCalls) -> None:
     run(calls, 1, "/opt/cni/bin/multus", None)
     assert run(calls, 2, "/usr/sbin/chroot", 1) is None
     assert run(calls, 2, "/usr/bin/env", 1) is None
-    told = executed(process(2), HOST, 50, STARTED, text("/opt/cni/bin/bridge", *VARIABLES, PATH), outer=(1, STARTED))
+    told = executed(process(2), HOST, STARTED, text("/opt/cni/bin/bridge", *VARIABLES, PATH), outer=(1, STARTED))
     start = calls.begin(told)
     assert start
     assert start.plugin == "/opt/cni/bin/bridge"
@@ -670,7 +667,7 @@ def test_a_call_is_about_the_namespace_that_it_enters(calls: CniCalls, namespace
     for pid, path, outer in ((1, "/opt/cni/bin/a", None), (2, "/opt/cni/bin/b", 1), (3, "/bin/sh", 2)):
         run(calls, pid, path, outer, own=RED)
     more = text("/opt/cni/bin/c", *VARIABLES, f"CNI_ARGS={ARGS}", PATH)
-    calls.begin(executed(process(4), RED, 20, STARTED, more, outer=None))
+    calls.begin(executed(process(4), RED, STARTED, more, outer=None))
     assert pod(namespaces, BLUE) == WEB
     for netns in (RED, GREEN, RED, GREEN):
         calls.entered((who, STARTED), netns)
@@ -684,7 +681,7 @@ def test_a_call_is_about_the_namespace_that_it_enters(calls: CniCalls, namespace
 
 def test_a_call_that_enters_two_namespaces_is_about_none(calls: CniCalls, namespaces: Namespaces) -> None:
     for pid in (1, 2):
-        calls.begin(executed(process(pid), HOST, 20, STARTED, TEXT))
+        calls.begin(executed(process(pid), HOST, STARTED, TEXT))
     calls.entered((1, STARTED), BLUE)
     calls.entered((1, STARTED), GREEN)
     calls.entered((1, STARTED), BLUE)
@@ -699,10 +696,10 @@ def test_a_call_that_enters_two_namespaces_is_about_none(calls: CniCalls, namesp
 
 def test_a_later_plugin_of_the_chain_does_not_take_the_pod_away(calls: CniCalls, namespaces: Namespaces) -> None:
     """The first one's ADD is over, and stands, whatever else the second one enters."""
-    calls.begin(executed(process(1), HOST, 20, STARTED, TEXT))
+    calls.begin(executed(process(1), HOST, STARTED, TEXT))
     calls.entered((1, STARTED), BLUE)
     over(calls, 1, nested=False, helper=False)
-    calls.begin(executed(process(2), HOST, 20, STARTED, TEXT))
+    calls.begin(executed(process(2), HOST, STARTED, TEXT))
     for netns in (BLUE, GREEN):
         calls.entered((2, STARTED), netns)
         assert (pod(namespaces, BLUE), pod(namespaces, GREEN)) == (WEB, None)
@@ -717,7 +714,7 @@ def test_a_pod_that_is_taken_away_makes_room_for_that_of_the_oldest_call(
     for pid, name, command in ((1, "a", "ADD"), (2, "del", "DEL"), (3, "b", "ADD"), (4, "c", "ADD"), (5, "d", "ADD")):
         args = f"CNI_ARGS=K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name}"
         raw = text("/x", f"CNI_COMMAND={command}", f"CNI_CONTAINERID={name}", "CNI_NETNS=/run/netns/blue", args)
-        calls.begin(executed(process(pid), HOST, 20, STARTED, raw))
+        calls.begin(executed(process(pid), HOST, STARTED, raw))
     calls.entered((3, STARTED), RED)
     assert pod(namespaces, BLUE) == Pod("shop", "a")
     calls.entered((1, STARTED), GREEN)
@@ -728,7 +725,7 @@ def test_a_pod_that_is_taken_away_makes_room_for_that_of_the_oldest_call(
 
 
 def test_the_end_tells_what_was_entered_where_that_was_lost(calls: CniCalls, namespaces: Namespaces) -> None:
-    calls.begin(executed(process(1), HOST, 20, STARTED, TEXT))
+    calls.begin(executed(process(1), HOST, STARTED, TEXT))
     end = over(calls, 1, entered=GREEN)
     assert end
     assert (end.netns, pod(namespaces, GREEN), pod(namespaces, BLUE)) == (GREEN, WEB, None)
@@ -737,7 +734,7 @@ def test_the_end_tells_what_was_entered_where_that_was_lost(calls: CniCalls, nam
 def test_one_that_is_not_trusted_is_about_what_it_enters_and_names_no_pod(
     calls: CniCalls, namespaces: Namespaces
 ) -> None:
-    calls.begin(executed(process(1), HOST, 20, STARTED, TEXT, trusted=False))
+    calls.begin(executed(process(1), HOST, STARTED, TEXT, trusted=False))
     calls.entered((1, STARTED), BLUE)
     end = over(calls, 1, trusted=False)
     assert isinstance(end, CniEnd)
@@ -746,7 +743,7 @@ def test_one_that_is_not_trusted_is_about_what_it_enters_and_names_no_pod(
 
 
 def test_what_enters_and_belongs_to_no_call_that_is_known_changes_nothing(calls: CniCalls) -> None:
-    calls.begin(executed(process(1), HOST, 20, STARTED, TEXT))
+    calls.begin(executed(process(1), HOST, STARTED, TEXT))
     calls.entered((2, STARTED), GREEN)
     calls.entered((1, STARTED + 1), GREEN)
     end = over(calls, 1)
@@ -774,7 +771,7 @@ def test_a_finished_del_of_a_trusted_call_is_handed_on(
     told: list[tuple[Netns, str | None]] = []
     monkeypatch.setattr(namespaces, "delete_pod", lambda *what: told.append(what))
     raw = text("/opt/cni/bin/bridge", f"CNI_COMMAND={command}", *VARIABLES[1:], PATH)
-    calls.begin(executed(process(1), HOST, 20, STARTED, raw, **more))
+    calls.begin(executed(process(1), HOST, STARTED, raw, **more))
     over(calls, 1, status=status, nested="outer" in more, trusted=more.get("trusted", True))
     assert told == ([(BLUE, "c1")] if deleted else [])
 
@@ -785,13 +782,13 @@ def test_a_finished_del_of_a_trusted_call_is_handed_on(
 def test_the_first_add_with_a_pod_is_believed(calls: CniCalls, namespaces: Namespaces) -> None:
     for args in ("", "K8S_POD_NAME=web-2", "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-1", ARGS, ""):
         raw = text("/x", "CNI_COMMAND=ADD", "CNI_NETNS=/run/netns/blue", f"CNI_ARGS={args}")
-        calls.begin(executed(TASK, HOST, 20, STARTED, raw, False))
+        calls.begin(executed(TASK, HOST, STARTED, raw, False))
         calls.end(ended(LATER, STARTED, 123, 0, False))
     assert namespaces.remember(BLUE.cookie, BLUE.inum)[2] == Pod("shop", "web-1")
 
 
 def test_a_path_that_led_to_nothing_certain(calls: CniCalls) -> None:
-    call = calls.begin(executed(TASK, HOST, 20, STARTED, TEXT, False, led=None))
+    call = calls.begin(executed(TASK, HOST, STARTED, TEXT, False, led=None))
     assert call is not None
     assert (call.netns, call.name, call.netns_path, call.pod) == (None, None, "/var/run/netns/blue", WEB)
 
@@ -800,7 +797,7 @@ def test_calls_under_way_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cni, "_TRUSTED", 8)
     calls = CniCalls(Namespaces())
     for number in range(100):
-        calls.begin(executed(TASK, HOST, 20, number, TEXT, False))
+        calls.begin(executed(TASK, HOST, number, TEXT, False))
     ends = [calls.end(ended(LATER, number, 1, 0, True)) for number in range(100)]
     assert [number for number, end in enumerate(ends) if end] == list(range(92, 100))
 

@@ -484,7 +484,6 @@ def test_the_end_of_a_call_tells_what_its_beginning_told() -> None:
 def test_a_call_is_about_the_namespace_that_its_path_led_to(own: int) -> None:
     """From then on that namespace's events carry the pod, wherever the plugin is."""
     decode = decoder()
-    decode._namespaces.host_inum = HOST.inum
     create, enter, destroy = (netns_record(type=kind, **SUBJECT, **TASK) for kind in (1, 2, 4))
     decode.decode(create, 0, len(create))
     decode._namespaces.name({A.cookie: ["/run/netns/blue"]})

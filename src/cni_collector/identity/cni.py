@@ -37,9 +37,8 @@ class Executed(NamedTuple):
 
     Attributes:
         time: when, as in `Event.time`.
-        when: the same time in nanoseconds of CLOCK_BOOTTIME.
         task: who.
-        started: when the process was started, likewise.
+        started: when the process was started, in nanoseconds of CLOCK_BOOTTIME.
         text: the path that was executed and the variables that matter, each closed by NUL.
         cut: something of the environment is missing.
         helper: it is one, and not a plugin.
@@ -51,7 +50,6 @@ class Executed(NamedTuple):
     """
 
     time: str
-    when: int
     task: Task
     started: int
     text: bytes

@@ -35,15 +35,10 @@ class _Claim(NamedTuple):
 
 
 class Namespaces(dict[int, Known]):
-    """Looks up by cookie what events about a namespace carry, so that one object serves them all.
-
-    Attributes:
-        host_inum: inode number of the host's namespace.
-    """
+    """Looks up by cookie what events about a namespace carry, so that one object serves them all."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.host_inum = 0
         self._names: dict[int, str] = {}
         self._claims: dict[int, _Claim] = {}
 

@@ -51,6 +51,12 @@ _PROTOTYPES: Final[dict[str, tuple[Any, ...]]] = {  # name: result, then argumen
 
 
 @functools.cache
+def libc() -> ctypes.CDLL:
+    """The C library, which keeps its errno for `ctypes.get_errno()`. Looked up when it is needed first, too."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
+@functools.cache
 def libbpf() -> Any:
     """The system's libbpf, with the prototypes of what is used here.
 
@@ -111,7 +117,7 @@ def _print(level: int, form: bytes, arguments: int) -> int:
     """
     if level == 0:  # LIBBPF_WARN
         buffer = ctypes.create_string_buffer(1 << 16)
-        ctypes.CDLL(None).vsnprintf(buffer, _size(len(buffer)), _text(form), _pointer(arguments))
+        libc().vsnprintf(buffer, _size(len(buffer)), _text(form), _pointer(arguments))
         line = buffer.value.decode("utf-8", "replace")
         if _current.log:
             _current.log.lines.append(line)
@@ -136,4 +142,4 @@ def possible_cpus() -> int:
 def give_back() -> None:
     """Returns to the system what libbpf has freed, the types of the whole kernel: glibc would keep these 11 MB."""
     with contextlib.suppress(AttributeError):  # there is a libc without it
-        ctypes.CDLL(None).malloc_trim(0)
+        libc().malloc_trim(0)

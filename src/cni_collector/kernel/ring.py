@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import mmap
 import os
 import platform
@@ -17,6 +16,7 @@ from typing import Final
 
 from ..errors import LayoutError, UnsupportedError
 from ..events import Event
+from .libbpf import libc
 from .objects import Map
 from .wire import SLOT
 
@@ -40,11 +40,6 @@ _GLOBAL: Final = 1 << 0
 _GLOBAL_EXPEDITED: Final = 1 << 1
 
 
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
 def membarrier() -> None:
     """A barrier between all loads and stores before it and all after it, for this CPU.
 
@@ -54,7 +49,7 @@ def membarrier() -> None:
     Raises:
         UnsupportedError: the kernel or a seccomp filter refuses it.
     """
-    if _libc().syscall(_MEMBARRIER, _GLOBAL_EXPEDITED, 0, 0):
+    if libc().syscall(_MEMBARRIER, _GLOBAL_EXPEDITED, 0, 0):
         raise UnsupportedError(
             f"cannot read the ring buffer in order: membarrier(2) failed ({os.strerror(ctypes.get_errno())}); "
             "allow it in the seccomp profile"
@@ -67,7 +62,7 @@ def wait_for_programs() -> None:
     MEMBARRIER_CMD_GLOBAL is synchronize_rcu() (kernel/sched/membarrier.c), which takes some 20 ms. On a kernel that was
     booted with nohz_full= it is refused: there it is not waited.
     """
-    _libc().syscall(_MEMBARRIER, _GLOBAL, 0, 0)
+    libc().syscall(_MEMBARRIER, _GLOBAL, 0, 0)
 
 
 FENCE: Final = None if platform.machine() == "x86_64" else membarrier

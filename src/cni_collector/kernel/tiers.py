@@ -11,7 +11,7 @@ from typing import Final
 
 from ..errors import AttachError, CollectorError, LoadError, LockdownError, PrivilegeError, UnsupportedError
 from .hooks import ALL, TIERS, EventTypes, Hook, Site
-from .libbpf import possible_cpus
+from .libbpf import libc, possible_cpus
 from .objects import Link, Object, Program
 from .preemption import programs_are_preempted
 from .wire import LOST, TYPES
@@ -28,9 +28,14 @@ OBJECT: Final = Path(__file__).with_name("cni.bpf.o")
 TRACEFS: Final = "/sys/kernel/tracing"
 TRIAL_RING: Final = 1 << 16
 """Bytes; what is only tried reports nothing."""
-INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC
+_INITIAL_PID_NAMESPACE: Final = 0xEFFFFFFC
 """Its inode number (`PROC_PID_INIT_INO`)."""
 KPROBES: Final = "/sys/bus/event_source/devices/kprobe"
+
+
+def sees_all_tasks() -> bool:
+    """Whether this process is in the first pid namespace: elsewhere iterators show that namespace's tasks only."""
+    return os.stat("/proc/self/ns/pid").st_ino == _INITIAL_PID_NAMESPACE
 
 
 def preference() -> list[str]:
@@ -54,8 +59,7 @@ def ensure_tracefs() -> None:
         raise PrivilegeError(
             f"cannot read the kernel's tracepoints in {TRACEFS}: run as root, or give the process CAP_DAC_READ_SEARCH"
         )
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"nodev", os.fsencode(TRACEFS), b"tracefs", 0, None):
+    if libc().mount(b"nodev", os.fsencode(TRACEFS), b"tracefs", 0, None):
         raise UnsupportedError(
             f"cannot find the kernel's tracepoints: tracefs is not mounted and mounting it on {TRACEFS} failed "
             f"({os.strerror(ctypes.get_errno())}); as root: mount -t tracefs nodev {TRACEFS}"
@@ -134,8 +138,7 @@ class AttachedHooks:
 
         For that, the snapshot must have met all tasks. In another pid namespace it meets only those that are there.
         """
-        everywhere = os.stat("/proc/self/ns/pid").st_ino == INITIAL_PID_NAMESPACE
-        return self.tier == "tracepoint" and everywhere and not programs_are_preempted()
+        return self.tier == "tracepoint" and sees_all_tasks() and not programs_are_preempted()
 
     def _is_skippable(self, program: str) -> bool:
         return self.object.program(program).target.partition("/")[0] in ("kprobe", "kretprobe", "tp")

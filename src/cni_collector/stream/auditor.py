@@ -14,9 +14,9 @@ from ..events import Checkpoint, Event, Netns, NetnsDestroy, NetnsFound
 from ..identity.namespaces import Namespaces
 from ..kernel.objects import Object
 from ..kernel.ring import Ring, wait_for_programs
+from ..kernel.tiers import sees_all_tasks
 from ..kernel.wire import AUDITED, TRACKED
 from .audit import Look, Subject, Told, Untold, compare
-from .snapshot import sees_all_tasks
 
 PAUSE: Final = 1.0
 """Seconds between the looks of an audit that misses something, and between audits while a namespace dies."""

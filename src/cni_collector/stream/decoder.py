@@ -207,7 +207,6 @@ class Decoder:
         return self._cni_calls.begin(
             Executed(
                 self.time(when),
-                when,
                 self._task(*task),
                 started,
                 text,

@@ -166,7 +166,6 @@ class Session:
     def _open(self) -> list[Event]:
         """Takes stock of what exists. From then on destructions are reported, those meanwhile included."""
         loaded = self._hooks.object
-        self._namespaces.host_inum = STATE.unpack_from(self._state)[2]
         found = take(loaded, self._decoder, self._mounts)
         self._state[STATE_SECCOMP_SHOWS] = self._hooks.see_seccomp()
         self._state[STATE_PHASE] = RUNNING

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -20,7 +19,7 @@ from ..identity.namespaces import Namespaces
 from ..kernel.hooks import ALL
 from ..kernel.mounts import MountList
 from ..kernel.objects import Object
-from ..kernel.tiers import INITIAL_PID_NAMESPACE, TRIAL_RING, find_host, open_object
+from ..kernel.tiers import TRIAL_RING, find_host, open_object, sees_all_tasks
 from ..kernel.wire import CGROUP, CGROUP_RECORD, NETNS_RECORD, TRACKED
 from .decoder import Decoder
 
@@ -153,11 +152,6 @@ def existing(kubelet_roots: Collection[str] = ()) -> list[ExistingNetns]:
             return take(loaded, Decoder(namespaces, CniCalls(namespaces), paths=paths), mounts)
     except OSError as error:
         raise of_the_system("list network namespaces", error) from error
-
-
-def sees_all_tasks() -> bool:
-    """Whether this process is in the first pid namespace: elsewhere iterators show that namespace's tasks only."""
-    return os.stat("/proc/self/ns/pid").st_ino == INITIAL_PID_NAMESPACE
 
 
 def boot_id() -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
 import time
 from typing import Final
+
+from ..kernel.libbpf import libc
 
 _FLAGS: Final = os.O_NONBLOCK | os.O_CLOEXEC  # as TFD_NONBLOCK and TFD_CLOEXEC
 _ABSOLUTE: Final = 1  # TFD_TIMER_ABSTIME
@@ -18,16 +19,11 @@ class _Setting(ctypes.Structure):
     _fields_ = [("every", ctypes.c_long * 2), ("first", ctypes.c_long * 2)]
 
 
-@functools.cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
 class Timer:
     """Polls as readable from a moment on, until it is set anew."""
 
     def __init__(self) -> None:
-        self._fd = _libc().timerfd_create(time.CLOCK_MONOTONIC, _FLAGS)
+        self._fd = libc().timerfd_create(time.CLOCK_MONOTONIC, _FLAGS)
         if self._fd < 0:
             raise OSError(ctypes.get_errno(), f"cannot make a timer: {os.strerror(ctypes.get_errno())}")
         self._moment: float | None = None
@@ -41,7 +37,7 @@ class Timer:
             return
         nanoseconds = max(1, int(moment * 1e9)) if moment is not None else 0  # 0 is never
         setting = _Setting(first=(ctypes.c_long * 2)(*divmod(nanoseconds, 1_000_000_000)))
-        if _libc().timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(setting), None):
+        if libc().timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(setting), None):
             raise OSError(ctypes.get_errno(), f"cannot set a timer: {os.strerror(ctypes.get_errno())}")
         self._moment = moment
 
